@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo unit test check endurance audit check-lowest bench-client soak lock clean
+.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo unit test check endurance audit check-lowest bench-client soak guide lock clean
 
 #   make test JOBS=0                one process, to debug in
 
@@ -26,18 +26,31 @@ UV     ?= $(shell command -v uv 2>/dev/null)
 BIN    := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 PY     := $(BIN)/python
 LOWEST := $(subst .venv,.venv-lowest,$(PY))
+comma  := ,
 PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-STAMP  := .venv/$(if $(LOCKED),locked,installed)
+# What .venv holds so far, a file each: `bench` needs the packages that measure, the device targets Foundry Local's SDK
+# too, and the tests everything. A larger one that is there serves a target that needs less.
+DEV     := .venv/$(if $(LOCKED),locked,dev)
+LARGER  := $(if $(LOCKED),$(DEV),$(wildcard .venv/dev))
+FOUNDRY := $(firstword $(LARGER) .venv/foundry)
+BASE    := $(firstword $(LARGER) $(wildcard .venv/foundry) .venv/base)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo '  Arguments go on with ARGS: make bench ARGS="-c 1,2"'
 
-setup: $(STAMP) model ## build .venv (uv if installed, else pip) and fetch the embedded model: once, about 750 MB
+setup: $(DEV) model ## build .venv with everything (uv if installed, else pip) and fetch the embedded model: 310 MB to download
 
 # Done again when pyproject.toml or the lock file changes. The folder .venv.lock keeps a second make out of a .venv
 # that the first one is building.
-$(STAMP): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
+.venv/base:    WHAT := llama
+.venv/foundry: WHAT := llama,foundry,gpu
+$(DEV):        WHAT := $(EXTRAS),dev
+.venv/base:    SIZE := 70 MB to download, $(if $(UV),240,310) MB on disk; the embedded model, fetched when it is used, another 93 MB
+.venv/foundry: SIZE := 115 MB to download, about 400 MB on disk, Foundry Local's SDK included
+$(DEV):        SIZE := 220 MB to download, up to 900 MB on disk, the development tools included
+
+.venv/base .venv/foundry $(DEV): pyproject.toml hatch_build.py loadbench/transport/_reader.c $(if $(LOCKED),requirements-dev.lock)
 	@set -e; \
 	[ -w . ] || { echo "setup: this folder cannot be written; clone it to a place that can" >&2; exit 1; }; \
 	told=; \
@@ -46,7 +59,7 @@ $(STAMP): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
 	  told=yes; sleep 1; \
 	done; \
 	trap 'rmdir .venv.lock' EXIT; trap 'exit 130' INT TERM; \
-	if [ -n "$$told" ] && [ -e $(STAMP) ] && [ ! pyproject.toml -nt $(STAMP) ]; then exit 0; fi; \
+	if [ -n "$$told" ] && [ -e $@ ] && [ ! pyproject.toml -nt $@ ]; then exit 0; fi; \
 	if ! $(PY) -c '' 2>/dev/null || { [ -z "$(UV)" ] && ! $(PY) -m pip --version >/dev/null 2>&1; }; then \
 	  if [ -n "$(UV)" ]; then \
 	    "$(UV)" venv --quiet --clear --python "$(or $(PYTHON),>=3.11)" .venv; \
@@ -70,34 +83,36 @@ $(STAMP): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
 	  if [ -n "$(UV)" ]; then "$(UV)" pip install --quiet --python $(PY) "$$@"; \
 	  else $(PY) -m pip install --quiet --disable-pip-version-check "$$@"; fi; \
 	}; \
-	echo "setup: installing into .venv with $(if $(UV),uv,pip), a minute or so, once"; \
+	echo "setup: installing into .venv with $(if $(UV),uv,pip), once: $(SIZE)"; \
 	if [ -n "$(LOCKED)" ]; then \
 	  install --require-hashes -r requirements-dev.lock; \
 	  install --no-deps -e .; \
-	elif ! install -e ".[$(EXTRAS),dev]"; then \
-	  [ "$(EXTRAS)" = all ] || exit 1; \
+	elif ! install -e ".[$(WHAT)]"; then \
+	  case "$(WHAT)" in all,dev|llama,foundry,gpu) ;; *) exit 1;; esac; \
 	  echo "setup: not every extra can be installed here (see above); going on without Foundry Local's SDK" >&2; \
-	  install -e ".[llama,html,dev]"; \
+	  install -e ".[llama$(if $(filter $@,$(DEV)),$(comma)dev)]"; \
 	fi; \
-	touch $(STAMP)
+	[ -e loadbench/transport/_reader.abi3.so ] && echo "setup: with the reader thread (--stamps thread)" || \
+	  echo "setup: without the reader thread: no C compiler, or no Python.h; everything else works" >&2; \
+	touch $@
 
 # No stamp: the file is in the user's cache, which .venv knows nothing about; a look at it takes a moment.
 # Without it everything but the embedded model works, so this never stops a build.
-model: $(STAMP)
+model: $(DEV)
 	@$(PY) -P -m loadbench.serve.llama --fetch-only >/dev/null || \
 	  echo "setup: no embedded model; with an endpoint, or --simulate, loadbench works without it" >&2
 
-bench: setup ## measure the embedded real model, or the Foundry Local service that is found here
+bench: $(BASE) ## measure the embedded real model, or the Foundry Local service that is found here
 	$(PY) -P -m loadbench run scenarios/quickstart.toml $(ARGS)
 
-bench-cpu bench-gpu bench-npu: bench-%: setup
+bench-cpu bench-gpu bench-npu: bench-%: $(FOUNDRY)
 	$(PY) -P -m loadbench run scenarios/profiles/$*.toml $(ARGS)
 
 bench-cpu: ## measure the variants for the processor: up to 4 streams
 bench-gpu: ## measure the variants for the GPU: up to 32 streams
 bench-npu: ## measure the variants for the NPU: up to 4 streams
 
-bench-remote: endpoint $(STAMP) ## measure the server at FOUNDRY_LOCAL_ENDPOINT
+bench-remote: endpoint $(BASE) ## measure the server at FOUNDRY_LOCAL_ENDPOINT
 	$(PY) -P -m loadbench run scenarios/profiles/remote.toml $(ARGS)
 
 endpoint:
@@ -105,10 +120,10 @@ endpoint:
 	  echo "bench-remote: FOUNDRY_LOCAL_ENDPOINT is not set; say which server:" >&2; \
 	  echo "  make bench-remote FOUNDRY_LOCAL_ENDPOINT=http://host:port/v1" >&2; exit 2; }
 
-stress: setup ## load the model until it saturates
+stress: $(BASE) ## load the model until it saturates
 	$(PY) -P -m loadbench run scenarios/stress.toml $(ARGS)
 
-demo: $(STAMP) ## the whole way in a minute against the simulator: no model, invented figures
+demo: $(BASE) ## the whole way in a minute against the simulator: no model, invented figures
 	$(PY) -P -m loadbench run scenarios/quickstart.toml --simulate -d 10s $(ARGS)
 
 # The tests open report.html in a real browser. Debian's needs root; elsewhere an installed Chrome or Edge is found.
@@ -123,7 +138,7 @@ browser: ## install headless Chromium for the tests of report.html, where apt-ge
 	  echo "browser: LOADBENCH_NO_BROWSER=1 leaves out the tests that need one" >&2; \
 	fi
 
-unit: $(STAMP) ## run the tests that start no process
+unit: $(DEV) ## run the tests that start no process
 	$(PYTEST) -m "not system and not endurance" $(ARGS)
 
 test: setup browser ## run the unit and system tests
@@ -142,11 +157,11 @@ endurance: setup browser ## run what takes long: kills, coverage of intervals, m
 	$(PYTEST) -m endurance --timeout 900 $(ARGS)
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),400) $(PYTEST) -m hypothesis --timeout 900 $(ARGS)
 
-audit: $(STAMP) ## look for known vulnerabilities in the locked versions, where the index has advisories
+audit: $(DEV) ## look for known vulnerabilities in the locked versions, where the index has advisories
 	$(PY) tests/audit.py --uv "$(UV)" $(ARGS)
 
 # Atheris has wheels for Linux and macOS alone, so that it is no part of the extra dev.
-fuzz: $(STAMP) ## look for inputs that break a reader, FUZZ_SECONDS for each (60): FUZZ="sse folder" chooses
+fuzz: $(DEV) ## look for inputs that break a reader, FUZZ_SECONDS for each (60): FUZZ="sse folder" chooses
 	@$(PY) -c 'import atheris' 2>/dev/null || $(if $(UV),"$(UV)" pip install --quiet --python $(PY),$(PY) -m pip install --quiet) \
 	  atheris || { echo "fuzz: atheris cannot be installed here; the tests in tests/test_fuzz_*.py run without it" >&2; exit 1; }
 	@for target in $(FUZZ); do \
@@ -160,14 +175,18 @@ fuzz: $(STAMP) ## look for inputs that break a reader, FUZZ_SECONDS for each (60
 check-lowest: ## run the tests with the oldest versions that pyproject.toml allows (needs uv)
 	@[ -n "$(UV)" ] || { echo "check-lowest: needs uv; pip cannot choose the oldest versions" >&2; exit 1; }
 	"$(UV)" venv --quiet --clear --seed --python "$(or $(PYTHON),3.11)" .venv-lowest
-	"$(UV)" pip install --quiet --python $(LOWEST) --resolution lowest-direct -e ".[llama,html,dev]"
+	"$(UV)" pip install --quiet --python $(LOWEST) --resolution lowest-direct -e ".[llama,dev]"
 	$(LOWEST) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench-client: $(STAMP) ## what the client itself costs: CPU per token, lag, streams it can hold
+bench-client: $(DEV) ## what the client itself costs: CPU per token, lag, streams it can hold
 	$(PY) tests/bench_client.py $(ARGS)
 
-soak: $(STAMP) ## half an hour against a server that fails in every way: does memory grow, is a record missing?
+soak: $(DEV) ## half an hour against a server that fails in every way: does memory grow, is a record missing?
 	$(PY) tests/soak.py $(ARGS)
+
+guide: $(DEV) browser ## write anew what README.md and docs/ show of the program: reports, options, pictures
+	$(PY) -m tests.guide $(ARGS)
+	$(PY) -m tests.dialect_page
 
 lock: ## write requirements-dev.lock again after a change of dependencies (newer versions: ARGS=--upgrade)
 	@[ -n "$(UV)" ] || { echo "lock: needs uv" >&2; exit 1; }

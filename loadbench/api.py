@@ -5,16 +5,18 @@ import loadbench
 run = loadbench.run(endpoint="http://127.0.0.1:8000", models=["phi-4-mini"], concurrency=[1, 4])
 run.summary["levels"][0]["ttft_ms"]["p95"]
 run.requests["ttft_ms"]              # numpy, a value a request
-run.to_dataframe()                   # where pandas is installed
+run.to_dataframe("levels")           # where pandas is installed
+run.plot()                           # where plotly is
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import orjson
@@ -31,6 +33,8 @@ from loadbench.text import plural
 
 if TYPE_CHECKING:
     import pandas
+
+    from loadbench.report.html.plots import Figure
 
 __all__ = ["Finding", "Run", "catalogue", "choose", "compare_models", "probe", "read", "run"]
 
@@ -110,17 +114,22 @@ def _columns(data: LevelData, *, streamed: bool) -> Columns:
         "endpoint": results.endpoint,
         "ttft_ms": requests.ttft / 1e6,
         "ttft_from_due_ms": requests.ttft_from_due / 1e6,
+        "ttfat_ms": (requests.ttft + requests.until_answer) / 1e6,
+        "thinking_ms": requests.thinking / 1e6,
         "tpot_ms": requests.tpot / 1e6,
         "e2e_ms": requests.e2e / 1e6,
+        "normalised_latency_ms": requests.normalised_latency / 1e6,
         "client_queue_ms": requests.client_queue / 1e6,
         "input_tokens": results.input_tokens,
         "cached_tokens": results.cached_tokens,
         "output_tokens": requests.tokens,
+        "reasoning_tokens": results.reasoning_tokens,
         "characters": results.characters,
         "words": results.words,
         "due_s": results.due / 1e9,
         "sent_s": results.sent / 1e9,
         "first_token_s": results.first_token / 1e9,
+        "first_answer_s": results.first_answer / 1e9,
         "last_token_s": results.last_token / 1e9,
         "end_s": results.end / 1e9,
     }
@@ -152,14 +161,20 @@ class Finding:
 
 
 def compare_models(
-    runs: Run | Sequence[Run], base: str | None = None, *, margin: float = compare.MARGIN, **terms: Any
+    runs: Run | Sequence[Run],
+    base: str | None = None,
+    *,
+    margin: float = compare.MARGIN,
+    share_margin: float = compare.SHARE_MARGIN,
+    metrics: Sequence[str] | None = None,
 ) -> Finding:
     """The models of one run, or of several together, each against one of them.
 
     Args:
-        base: The model that the others are held against; unset: the first.
+        base: The model that the others are compared with; unset: the first.
         margin: Ratios within it are the same.
-        terms: More of `loadbench.compare.Terms`.
+        share_margin: Differences of shares within it are the same.
+        metrics: As "ttft" or "e2e_p95"; unset: the usual ones.
     Raises:
         UsageError: If there are no two models, or none of that name.
     """
@@ -171,7 +186,7 @@ def compare_models(
         raise UsageError(
             f"base={first!r}: measured are {', '.join(models) or 'none'}; it takes two models, one of them base"
         )
-    limits = compare.Terms(margin=margin, **terms)
+    limits = compare.Terms(margin=margin, share_margin=share_margin, metrics=metrics)
     records = [compare.compare_models(group, first, other, limits) for other in models if other != first]
     return Finding(compare.document(records), report.COMPARISONS)
 
@@ -182,15 +197,18 @@ def choose(
     needs: Sequence[str] = (),
     weights: Mapping[str, float] | None = None,
     at: str | None = None,
-    **terms: Any,
+    missing: Literal["out", "allow"] = "out",
+    seed: int = 1,
+    draws: int = select.DRAWS,
 ) -> Finding:
     """Which model to ship, of all that the runs measured: `record["winner"]`, and why.
 
     Args:
-        needs: As "ttft_p95 < 1s" or "memory < 4GB": who misses one falls out.
+        needs: Requirements, as "ttft_p95 < 1s" or "memory < 4GB": a model that misses one is eliminated.
         weights: All that counts, as {"latency": 3, "quality": 2}; unset: the usual.
         at: The load to choose by, as "c4"; unset: the highest that all completed.
-        terms: More of `loadbench.select.Terms`: missing, seed, draws.
+        missing: Whether a model without a required figure is eliminated ("out") or stays ("allow").
+        seed, draws: Of the simulation that says how firm the rank is.
     Raises:
         UsageError: If nothing was measured, or a need or a weight is not understood.
     """
@@ -200,7 +218,7 @@ def choose(
     candidates = select.candidates(measured)
     if not candidates:
         raise UsageError("no level was measured in these runs, so there is nothing to choose from")
-    record = select.choose(candidates, measured, select.Terms(policy=policy, needs=all_needs, at=at, **terms))
+    record = select.choose(candidates, measured, select.Terms(policy, all_needs, at, missing, seed, draws))
     return Finding(record, report.CHOICES)
 
 
@@ -211,10 +229,8 @@ def _listed(runs: T | Sequence[T]) -> list[T]:
     return several
 
 
-FORMATS = ("text", "markdown", "csv", "json", "html")
+FORMATS = tuple(report.FORMATS)
 _LOADS = ("concurrency", "request_rate", "shape", "trace")
-_LISTS = ("concurrency", "request_rate", "device", "slo", "fail_if")
-"""Fields that hold lists, of which a single one may be given by itself."""
 
 
 class Run:
@@ -293,9 +309,29 @@ class Run:
         gaps_us = data.results.gaps_us[np.repeat(chosen, gap_sizes(data.results))]
         return gaps_us.astype(np.float64) / 1e3
 
-    def to_dataframe(self, what: Literal["requests", "figures"] = "requests") -> pandas.DataFrame:
-        """The requests, or all figures in long form as summary.csv has them.
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the report on one screen."""
+        from loadbench.report import brief, html
 
+        return html.fragment(brief.document(self.summary))
+
+    def plot(self) -> Figure:
+        """Tokens/s and TTFT against load, a line a model, with 95% intervals; yours to restyle.
+
+        Raises:
+            LoadbenchError: If plotly is not installed, or nothing was measured.
+        """
+        from loadbench.report.html import plots
+
+        return plots.overview(self.summary)
+
+    def to_dataframe(
+        self, what: Literal["requests", "levels", "figures"] = "requests", *, warmup: bool = False
+    ) -> pandas.DataFrame:
+        """The requests; the levels, a row each and a column a figure; or all figures in long form, as summary.csv.
+
+        Args:
+            warmup: With the requests that were sent to warm up.
         Raises:
             LoadbenchError: If pandas is not installed.
         """
@@ -306,26 +342,40 @@ class Run:
                 "to_dataframe needs pandas, which is not installed: pip install pandas; without it `requests` has the "
                 "same columns as numpy arrays, and summary.csv the figures"
             ) from None
-        if what == "requests":
-            return pandas.DataFrame(self.requests)
-        if what != "figures":
-            raise UsageError(f"to_dataframe({what!r}): write requests or figures")
         from loadbench.report import exports
 
-        return pandas.DataFrame(exports.rows(self.summary), columns=list(exports.COLUMNS))
+        match what:
+            case "requests":
+                frame = pandas.DataFrame(self.requests)
+                return frame if warmup or frame.empty else frame[~frame["warmup"]].reset_index(drop=True)
+            case "levels":
+                return pandas.DataFrame(exports.wide(self.summary))
+            case "figures":
+                return pandas.DataFrame(exports.rows(self.summary), columns=list(exports.COLUMNS))
+        raise UsageError(f"to_dataframe({what!r}): write requests, levels or figures")
 
     def report(self, kind: str = "text") -> str:
-        """The report: "text", "markdown", "csv", "json", or "html", the page that report.html is."""
+        """The report: "text", "markdown", "csv", "llama-bench", "json", or "html", the page that report.html is."""
         if kind not in FORMATS:
             raise UsageError(f"report({kind!r}): write one of {', '.join(FORMATS)}")
         return report.FORMATS[kind](self.summary)
 
-    def compare(self, base: Run | str | Path, *, margin: float = compare.MARGIN, **terms: Any) -> Finding:
+    def compare(
+        self,
+        base: Run | str | Path,
+        *,
+        margin: float = compare.MARGIN,
+        share_margin: float = compare.SHARE_MARGIN,
+        metrics: Sequence[str] | None = None,
+        meant: Collection[str] = (),
+    ) -> Finding:
         """This run against a base: faster, slower, the same, or can't tell, level by level.
 
         Args:
             margin: Ratios within it are the same.
-            terms: More of `loadbench.compare.Terms`: share_margin, metrics, meant.
+            share_margin: Differences of shares within it are the same.
+            metrics: As "ttft" or "e2e_p95"; unset: the usual ones.
+            meant: What differs on purpose, as "model" or "machine".
         Raises:
             UsageError: If they have no level in common.
         """
@@ -338,7 +388,7 @@ class Run:
             )
         if first.name == second.name:
             first, second = replace(first, name=str(base.folder)), replace(second, name=str(self.folder))
-        record = compare.compare_runs(first, second, compare.Terms(margin=margin, **terms))
+        record = compare.compare_runs(first, second, compare.Terms(margin, share_margin, metrics, meant))
         return Finding(compare.document([record]), report.COMPARISONS)
 
 
@@ -379,8 +429,9 @@ def run(
         telemetry: Sample server and machine each second.
         yes: More than 1,000 streams, or requests a second, on another machine are meant; else they are an error.
         fields: Of the scenario, as in its file: endpoint="http://…", models=["phi-4-mini"], concurrency=[1, 4],
-            duration="30s", prompts=["Why is the sky blue?"] … They replace those of the scenario. Variables such as
-            LOADBENCH_CONCURRENCY do not count here.
+            duration="30s", prompts=["Why is the sky blue?"] … They replace those of the scenario; a list of one may
+            be that one. Editors complete them (`__init__.pyi`, made from `Scenario` by `python -m tests.support.stub`).
+            Variables such as LOADBENCH_CONCURRENCY do not count here.
     Raises:
         ScenarioError: If the scenario is not valid.
         LoadbenchError: If there is nothing to measure, or no run came about.
@@ -423,15 +474,31 @@ def _duration(name: str, text: str | None) -> Duration | None:
         raise UsageError(f"{name}: {error}") from None
 
 
+def _signature(plain: inspect.Signature) -> inspect.Signature:
+    """That of `run` with the scenario's fields by name, which `help` and notebooks show."""
+    named = [one for one in plain.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    hints = get_type_hints(scenario.Scenario)
+    fields = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]) for name in hints]
+    return plain.replace(
+        parameters=[*named, *(one.replace(default=...) for one in fields if not one.name.startswith("against"))]
+    )
+
+
+run.__signature__ = _signature(inspect.signature(run))  # type: ignore[attr-defined]
+
+
 def _scenario(base: scenario.Scenario | str | Path | None, fields: Mapping[str, Any]) -> scenario.Scenario:
     """The scenario with fields in place of its own, of which lists may be given as one value, a tuple or a range."""
     values = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
-    for name in _LISTS:
+    for name, hint in get_type_hints(scenario.Scenario).items():
         value = values.get(name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            values[name] = [value]
-        elif isinstance(value, tuple | range):
+        kinds = get_args(hint) if get_origin(hint) is not list else (hint,)
+        if not any(get_origin(kind) is list for kind in kinds):
+            continue
+        if isinstance(value, tuple | range):
             values[name] = list(value)
+        elif isinstance(value, str | int | float) and not isinstance(value, bool) and str not in kinds:
+            values[name] = [value]
     if base is None:
         base = scenario.Scenario()
         if not any(values.get(name) for name in _LOADS):

@@ -9,6 +9,8 @@
 Each message is one line that says what, which value, and what to do.
 """
 
+from pathlib import Path
+
 
 class LoadbenchError(Exception):
     """Base of all: the target or this machine is unusable."""
@@ -35,12 +37,23 @@ class ScenarioError(UsageError):
 
 
 def how_to_install(*extras: str) -> str:
-    """How to get optional parts, for the end of a message; it works from a clone: no package of that name is published.
+    """How to get optional parts, for the end of a message: by `make` in a clone, else by the packages themselves.
 
-    >>> how_to_install("html")
-    '`make setup` or `pip install -e ".[html]"` in the clone of loadbench'
+    Not by `pip install loadbench[…]`: no package of that name is published.
+
+    >>> how_to_install("llama")
+    '`make setup` or `pip install -e ".[llama]"` in the clone of loadbench'
     """
-    return f'`make setup` or `pip install -e ".[{",".join(extras)}]"` in the clone of loadbench'
+    if (Path(__file__).parents[1] / "Makefile").is_file():
+        return f'`make setup` or `pip install -e ".[{",".join(extras)}]"` in the clone of loadbench'
+    from importlib.metadata import requires
+
+    packages = []
+    for requirement in requires("loadbench") or ():
+        package, _, marker = requirement.partition(";")
+        if marker.rpartition("extra == ")[2].strip("'\" ") in extras:
+            packages.append(f'"{package.strip()}"')
+    return f"`pip install {' '.join(packages)}`"
 
 
 FAILED = 3

@@ -40,7 +40,14 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 STATISTICS = (*PERCENTILES, "mean", "max")
 STATISTIC_TITLES = {**{name: name for name in STATISTICS}, "p999": "p99.9"}
 # Other names that people write.
-ALIASES = {"license": "licence", "tokens_per_s": "output_tokens_per_s"}
+ALIASES = {
+    "license": "licence",
+    "tokens_per_s": "output_tokens_per_s",
+    "interactivity": "tokens_per_s_per_user",
+    "prefill": "prefill_tokens_per_s",
+    "normalized_latency": "normalised_latency",
+    "ttfo": "ttfat",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +65,7 @@ class Figure:
         of: What has it: a level, a model whatever its load, or a candidate of a choice.
         values: What its distribution is of, one value each; "" where it is a single number. A user adds a statistic to
             the name of such a figure ("ttft_p95").
+        is_median: Whether a single number is the median over requests.
         counts: Of a share, the keys of a level that hold how many did and of how many.
         source: The key of a level that says how it was measured; "" where there is one way alone.
         column: Head and unit of its column in the table of a choice.
@@ -72,6 +80,7 @@ class Figure:
     path: str = ""
     of: Literal["level", "model", "choice"] = "level"
     values: Literal["", "requests", "gaps"] = ""
+    is_median: bool = False
     counts: tuple[str, str] | None = None
     source: str = ""
     column: tuple[str, str] = ("", "")
@@ -116,6 +125,25 @@ _DECLARED = (
     Figure(key="ttft_from_due", unit="ms", path="ttft_from_due_ms", values="requests"),
     Figure(key="ttfe", unit="ms", path="ttfe_ms", values="requests"),
     Figure(
+        key="ttfat",
+        unit="ms",
+        title="TTFAT",
+        doors=("slo", "threshold", "need", "verdict"),
+        path="ttfat_ms",
+        values="requests",
+        meaning="time to first answer token: first event with text that is not reasoning, counted as TTFT is. A "
+        "request that ended with reasoning alone has none, and meets no SLO on it.",
+    ),
+    Figure(
+        key="thinking",
+        unit="ms",
+        title="thinking time",
+        doors=("verdict",),
+        path="thinking_ms",
+        values="requests",
+        meaning="first answer token - first token, of requests whose reasoning came as text.",
+    ),
+    Figure(
         key="itl",
         unit="ms",
         title="ITL",
@@ -143,6 +171,15 @@ _DECLARED = (
         path="e2e_ms",
         values="requests",
         meaning="the whole request: last token - due.",
+    ),
+    Figure(
+        key="normalised_latency",
+        unit="ms",
+        title="normalised latency",
+        doors=("slo", "threshold", "need", "verdict"),
+        path="normalised_latency_ms",
+        values="requests",
+        meaning="E2E / output tokens, of each request: queueing and prefill are spread over the tokens.",
     ),
     Figure(key="connect", unit="ms", path="connect_ms", values="requests"),
     Figure(
@@ -243,6 +280,28 @@ _DECLARED = (
         path="goodput_per_s",
         meaning="requests per second that met every bound, counted like done/s.",
     ),
+    # -- medians over requests
+    Figure(
+        key="tokens_per_s_per_user",
+        unit="/s",
+        better="more",
+        title="tokens/s per user",
+        doors=("slo", "threshold", "need", "verdict"),
+        path="tokens_per_s_per_user",
+        is_median=True,
+        meaning="what one user sees once the answer flows: 1 / TPOT p50. Called interactivity elsewhere.",
+    ),
+    Figure(
+        key="prefill_tokens_per_s",
+        unit="/s",
+        better="more",
+        title="prefill tokens/s",
+        doors=("slo", "threshold", "need", "verdict"),
+        path="prefill_tokens_per_s",
+        is_median=True,
+        meaning="input tokens / (TTFT from sent - network round trip), median over requests. A lower bound: queueing "
+        "and the first token's decode are in it. Input that the server's usage calls cached does not count.",
+    ),
     # -- how a level went
     Figure(
         key="efficiency",
@@ -267,6 +326,17 @@ _DECLARED = (
     Figure(key="client_cpu_share", unit="share", path="client_cpu_share"),
     Figure(key="client_wait_share", unit="share", path="client_wait_share"),
     Figure(key="client_pause", unit="s", path="client_pause_s"),
+    Figure(key="reasoned", unit="requests", path="reasoned"),
+    Figure(key="only_reasoned", unit="requests", path="only_reasoned"),
+    Figure(
+        key="thinking_share",
+        unit="share",
+        title="thinking share",
+        doors=("threshold", "need"),
+        path="thinking_share",
+        source="thinking_share_source",
+        meaning="reasoning tokens / output tokens as the server's usage counts them; else of characters.",
+    ),
     Figure(key="characters", unit="count", path="characters"),
     Figure(key="words", unit="count", path="words"),
     Figure(key="output_tokens_spent", unit="tokens", path="output_tokens_spent"),
@@ -325,6 +395,14 @@ _DECLARED = (
         unit="currency",
         doors=("threshold",),
         path="cost_per_1000_tokens",
+        source="energy_source",
+    ),
+    Figure(
+        key="cost_per_million_tokens",
+        unit="currency",
+        title="cost per 1 million output tokens",
+        doors=("threshold", "need"),
+        path="cost_per_million_tokens",
         source="energy_source",
     ),
     # -- of models, whatever the load

@@ -38,9 +38,10 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     Args:
         variables: The environment to start from; None takes this process's.
     """
-    given = os.environ if variables is None else variables
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *_named(given)])
-    return {**given, "PYTHONPATH": path, SAFE: "1"}
+    if variables is None:
+        variables = os.environ
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *_named(variables)])
+    return {**variables, "PYTHONPATH": path, SAFE: "1"}
 
 
 def keep_working_folder_out() -> None:
@@ -178,7 +179,9 @@ class Child:
             line = self.stdout.readline()
         finally:
             timer.cancel()
-        return None if late.is_set() else line
+        if late.is_set():
+            return None
+        return line
 
     def complaints(self) -> list[str]:
         """The lines that it wrote on stderr so far, where those are kept."""
@@ -186,7 +189,7 @@ class Child:
             return []
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
-        return [line.strip() for line in lines if line.strip()]
+        return list(filter(None, map(str.strip, lines)))
 
     def hang_up(self) -> None:
         """End its stdin, which asks it to stop."""
@@ -226,9 +229,13 @@ def program(name: str, environ: Mapping[str, str]) -> str | None:
 
     Relative entries of PATH are left out, and so is the working folder, where Windows looks first.
     """
-    folders = [entry for entry in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(entry)]
-    found = shutil.which(name, path=os.pathsep.join(folders)) if folders else None
-    return found if found is not None and os.path.isabs(found) else None
+    folders = list(filter(os.path.isabs, environ.get("PATH", "").split(os.pathsep)))
+    if not folders:
+        return None
+    found = shutil.which(name, path=os.pathsep.join(folders))
+    if found is None or not os.path.isabs(found):
+        return None
+    return found
 
 
 def is_local_name(host: str) -> bool:
@@ -284,7 +291,10 @@ def lacking(error: BaseException) -> str | None:
         elif isinstance(one, OSError):
             number = one.errno
         elif isinstance(one, ImportError | RuntimeError):
-            number = next((number for text, number in _SAID.items() if text in str(one)), None)
+            for text, said in _SAID.items():
+                if text in str(one):
+                    number = said
+                    break
         if number in _LACKS:
             return _LACKS[number]
         to_see += [one.__context__, one.__cause__]

@@ -24,7 +24,9 @@ def shown(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):  # an integer of thousands of digits; endless nesting
         text = "a huge value"
-    return printable(text if len(text) <= 60 else text[:57] + "...")
+    if len(text) > 60:
+        text = text[:57] + "..."
+    return printable(text)
 
 
 def printable(text: str) -> str:
@@ -52,8 +54,10 @@ def at(keys: Sequence[str | int]) -> str:
     for key in keys:
         if isinstance(key, int):
             text += f"[{key}]"
-        else:
-            text += ("." if text else "") + (key if re.fullmatch(r"[\w-]{1,40}", key) else shown(key))
+            continue
+        if text:
+            text += "."
+        text += key if re.fullmatch(r"[\w-]{1,40}", key) else shown(key)
     return text
 
 
@@ -62,8 +66,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # only where something is wrong
 
     names = list(known)
-    close = get_close_matches(word[:100], names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f": use one of {', '.join(names)}"
+    for close in get_close_matches(word[:100], names, n=1, cutoff=0.5):
+        return f"; did you mean {close}?"
+    return f": use one of {', '.join(names)}"
 
 
 # -- text of others, for a terminal, Markdown and CSV
@@ -73,7 +78,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\
 _UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 """What JSON lets stand as it is and a terminal obeys: 8-bit control characters, directions, what has no width."""
 _PLAIN = re.compile(r"[\w.:/+,=()%@ -]+")
-_ENTITIES = {c: f"&#{ord(c)};" for c in "`|\\*[]~$#"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_ENTITIES = {ord(c): f"&#{ord(c)};" for c in "`|\\*[]~$#"} | str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _ASCII = str.maketrans(
     {"–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "…": "...", "·": "-", "●": "*", "†": "+", "Σ": "sum ", "°": ""}
 )
@@ -88,11 +93,13 @@ def one_line(text: object, limit: int = 200) -> str:
     line = str(text)
     if line.isprintable():  # nearly all text is: a report of a thousand cells looks at no character of its own
         line = " ".join(line.split())
-        return line if len(line) <= limit else line[: limit - 1] + "…"
-    line = " ".join(_ESCAPES.sub("", line).split())
-    printable = (c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
-    line = "".join(islice(printable, limit + 1))  # no more is looked at: a server may answer with 20 MB
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    else:
+        line = " ".join(_ESCAPES.sub("", line).split())
+        printable = (c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+        line = "".join(islice(printable, limit + 1))  # no more is looked at: a server may answer with 20 MB
+    if len(line) > limit:
+        return line[: limit - 1] + "…"
+    return line
 
 
 def in_json(json: str) -> str:
@@ -113,7 +120,9 @@ def csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = one_line(value, 1000)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    if text.startswith(("=", "+", "-", "@")):
+        return f"'{text}"
+    return text
 
 
 def markdown_prose(text: object, limit: int = 1000) -> str:
@@ -122,7 +131,7 @@ def markdown_prose(text: object, limit: int = 1000) -> str:
     >>> markdown_prose("a|b <i> `x` see #637, ask @octocat")
     'a&#124;b &lt;i&gt; &#96;x&#96; see &#35;637, ask @<!-- -->octocat'
     """
-    entities = "".join(_ENTITIES.get(c, c) for c in one_line(text, limit))
+    entities = one_line(text, limit).translate(_ENTITIES)
     entities = re.sub(r"(?<!\w)_|_(?!\w)", "&#95;", entities)
     return re.sub(r"(?<![\w.])@(?=\w)", "@<!-- -->", entities)
 
@@ -134,7 +143,9 @@ def markdown_code(text: object) -> str:
     ('`qwen2.5-0.5b`', '<code>a&#124;b&#96;c</code>')
     """
     line = one_line(text)
-    return f"`{line}`" if _PLAIN.fullmatch(line) else f"<code>{markdown_prose(line)}</code>"
+    if _PLAIN.fullmatch(line):
+        return f"`{line}`"
+    return f"<code>{markdown_prose(line)}</code>"
 
 
 def bare_url(url: object) -> str:
@@ -235,8 +246,9 @@ def starred(text: str) -> str:
     """
 
     def value(found: re.Match[str]) -> str:
-        shown = found[3] if found[2].lower() in _HARMLESS_QUERIES else STARS
-        return f"{found[1]}{found[2]}={shown}"
+        if found[2].lower() in _HARMLESS_QUERIES:
+            return found[0]
+        return f"{found[1]}{found[2]}={STARS}"
 
     text = _USER.sub(rf"\1{STARS}@", text)
     return _KNOWN.sub(STARS, _QUERY.sub(value, text))
@@ -244,19 +256,25 @@ def starred(text: str) -> str:
 
 def stored_header(name: str, value: str, instead: str = NOT_STORED) -> str:
     """The value of a header as it may be shared: of a few harmless names alone."""
-    harmless = name.strip().lower() in _HARMLESS_HEADERS and not looks_like_a_key(value)
-    return value if harmless else instead
+    if name.strip().lower() in _HARMLESS_HEADERS and not looks_like_a_key(value):
+        return value
+    return instead
 
 
 def stored_body(body: Any, instead: str = NOT_STORED) -> Any:
     """More keys of a request as they may be shared: without texts that are named or look like keys."""
     if isinstance(body, Mapping):
-        return {
-            name: stored_body(instead if _is_secret(name, value) else value, instead) for name, value in body.items()
-        }
+        stored = {}
+        for name, value in body.items():
+            stored[name] = stored_body(value, instead)
+            if isinstance(value, str) and _BODY_NAMES.fullmatch(name):
+                stored[name] = instead
+        return stored
     if isinstance(body, list | tuple):
         return [stored_body(value, instead) for value in body]
-    return instead if isinstance(body, str) and looks_like_a_key(body) else body
+    if isinstance(body, str) and looks_like_a_key(body):
+        return instead
+    return body
 
 
 def not_stored(body: Mapping[str, Any]) -> list[str]:
@@ -264,14 +282,12 @@ def not_stored(body: Mapping[str, Any]) -> list[str]:
     return [name for name, value in body.items() if _lacks(value)]
 
 
-def _is_secret(name: str, value: object) -> bool:
-    return isinstance(value, str) and _BODY_NAMES.fullmatch(name) is not None
-
-
 def _lacks(value: object) -> bool:
     if isinstance(value, Mapping):
-        return any(map(_lacks, value.values()))
-    return any(map(_lacks, value)) if isinstance(value, list) else value == NOT_STORED
+        value = list(value.values())
+    if isinstance(value, list):
+        return any(map(_lacks, value))
+    return value == NOT_STORED
 
 
 # -- numbers for readers: three significant figures, thousands separators, no scientific notation, "-" for null
@@ -372,7 +388,9 @@ def percent(ratio: float | None) -> str:
     >>> percent(0.391), percent(0.9985), percent(1.04)
     ('39%', '100%', '104%')
     """
-    return ABSENT if ratio is None or not math.isfinite(ratio) else f"{100 * ratio:,.0f}%"
+    if ratio is None or not math.isfinite(ratio):
+        return ABSENT
+    return f"{100 * ratio:,.0f}%"
 
 
 def size(n_bytes: float | None) -> str:
@@ -395,7 +413,7 @@ def plural(n: int, noun: str) -> str:
     >>> plural(1, "stream"), plural(1200, "request")
     ('1 stream', '1,200 requests')
     """
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    return f"1 {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def listed(words: Iterable[str], last: str = "or") -> str:
@@ -405,4 +423,6 @@ def listed(words: Iterable[str], last: str = "or") -> str:
     ('1, 2 or 4', '1')
     """
     *before, end = words
-    return f"{', '.join(before)} {last} {end}" if before else end
+    if not before:
+        return end
+    return f"{', '.join(before)} {last} {end}"

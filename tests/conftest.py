@@ -148,6 +148,8 @@ def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 def no_servers_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever listens on this machine is no server that a test finds."""
     monkeypatch.setattr(lookup, "PORTS", {})
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OLLAMA_HOST"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

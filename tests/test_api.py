@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from loadbench.scenario import Scenario
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.store.folder import RunFolder
+from tests.support import stub
 from tests.support.streams import facts, in_turn, stream
 
 pytestmark = pytest.mark.system
@@ -73,11 +75,15 @@ def test_the_package_alone_imports_no_library() -> None:
 def test_every_name_of_the_api_is_the_packages() -> None:
     from loadbench import api
 
-    stubs = (Path(loadbench.__file__).with_suffix(".pyi")).read_text(encoding="utf-8")
-
     assert [name for name in api.__all__ if getattr(loadbench, name) is not getattr(api, name)] == []
     assert set(api.__all__) <= set(dir(loadbench))
-    assert [name for name in api.__all__ if f"import {name} as {name}" not in stubs] == []
+
+
+def test_editors_know_every_field_of_a_scenario() -> None:
+    fields = set(Scenario.__struct_fields__) - {"against", "against_model"}
+
+    assert fields <= set(inspect.signature(loadbench.run).parameters)
+    assert stub.STUB.read_text(encoding="utf-8") == stub.text(), "run: python -m tests.support.stub"
 
 
 def test_a_name_that_is_not_there_is_said_so() -> None:
@@ -308,14 +314,18 @@ def test_gaps_are_those_of_a_levels_measured_requests(tmp_path: Path) -> None:
         run.gaps_ms("m@c9")
 
 
-def test_dataframes_have_the_requests_and_the_figures(tmp_path: Path) -> None:
+def test_dataframes_have_the_requests_the_levels_and_the_figures(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     run = stored(tmp_path / "run")
 
-    requests, figures = run.to_dataframe(), run.to_dataframe("figures")
+    requests, levels, figures = run.to_dataframe(), run.to_dataframe("levels"), run.to_dataframe("figures")
 
     assert list(requests.columns) == list(run.requests)
-    assert requests[~requests.warmup].ttft_ms.median() == 200.0
+    assert (len(requests), len(run.to_dataframe(warmup=True))) == (39, 40)
+    assert requests.ttft_ms.median() == 200.0
+    (level,) = levels.itertuples()
+    assert (level.level, level.concurrency, level.completed, level.ttft_ms_p50) == ("m@c1", 1, 39, 200.0)
+    assert level.ttft_ms_p50_ci_low <= 200.0 <= level.ttft_ms_p50_ci_high
     row = figures.query("metric == 'ttft_ms' and statistic == 'p50'").iloc[0]
     assert (row.level, row.value, row.n) == ("m@c1", 200.0, 39)
 
@@ -325,6 +335,18 @@ def test_without_pandas_the_error_says_what_to_use(tmp_path: Path, monkeypatch: 
 
     with pytest.raises(LoadbenchError, match=r"pip install pandas; without it `requests` has"):
         stored(tmp_path / "run").to_dataframe()
+
+
+def test_a_notebook_shows_one_screen_and_plots_each_model(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    run = stored(tmp_path / "run", model="<m>")
+
+    html, figure = run._repr_html_(), run.plot()
+
+    assert "<script" not in html
+    assert html.count("<tr>") == 2  # the heads and a level
+    assert "Total speed" in html
+    assert [(trace.name, list(trace.x)) for trace in figure.data] == [("&lt;m&gt;", [1.0])] * 2
 
 
 @pytest.mark.parametrize(

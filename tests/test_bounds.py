@@ -254,7 +254,7 @@ def test_a_threshold_is_the_failure_as_written(text: str, metric: str, op: str, 
         (
             "memory > 2GB abort",
             '"memory > 2GB abort": abort cannot be decided early of memory, only of failed, success, dropped and of '
-            "percentiles of ttft, tpot, e2e, client_queue: leave abort out",
+            "percentiles of ttft, ttfat, tpot, e2e, normalised_latency, client_queue: leave abort out",
         ),
         ("e2e_mean > 2s abort", '"e2e_mean > 2s abort": abort cannot be decided early of a mean: leave abort out'),
         (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from loadbench import store
 from loadbench.compare import NAMES
 from tests.support.command import invoke
 from tests.support.compared import folder
@@ -63,6 +64,20 @@ def test_a_verdict_is_no_failure_and_says_what_it_rests_on(runs: Path, words: st
 
     assert done.exit_code == 0, done.output
     assert [one for one in said if one not in printed] == []
+
+
+def test_runs_of_one_folder_share_the_earlier_ones_and_each_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(1, 5):
+        folder(tmp_path / str(day), seed=day, info={"start": f"2026-01-0{day}T00:00:00+00:00"})
+    seen: list[str] = []
+    read = store.read
+    monkeypatch.setattr(store, "read", lambda path: seen.append(path.name) or read(path))
+
+    done = compare(tmp_path / "3", tmp_path / "4", "--metric", "ttft")
+
+    assert (done.exit_code, sorted(seen)) == (0, ["1", "2", "3", "4"])
 
 
 @pytest.mark.parametrize("words", ["--base a c slower", "a c slower"])

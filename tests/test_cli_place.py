@@ -101,7 +101,7 @@ def world(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     install(monkeypatch, runtime)
     monkeypatch.setattr(simulator, "start", simulated)
     monkeypatch.setattr(llama, "available", lambda: None)
-    monkeypatch.setattr(llama, "fetch_model", lambda note: gguf)
+    monkeypatch.setattr(llama, "fetch_model", lambda note, *, fetching: gguf)
     monkeypatch.setattr(llama, "start", embedded)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         service = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -202,6 +202,46 @@ def test_what_the_environment_names_is_taken_whatever_else_listens(
         listening(monkeypatch, ollama)
 
         assert world.find().endpoint == NAMED
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "key"),
+    [
+        ({"OPENAI_BASE_URL": "http://gpu-box:8000/v1", "OPENAI_API_KEY": "sesame"}, "http://gpu-box:8000/v1", "sesame"),
+        ({"OPENAI_BASE_URL": "http://gpu-box:8000/v1", "API_KEY": "other"}, "http://gpu-box:8000/v1", "other"),
+        # Its key goes nowhere else: not to a server that comes before it, nor to one that is named by -e
+        (
+            {"OPENAI_BASE_URL": "http://gpu-box:8000/v1", "OPENAI_API_KEY": "k", "FOUNDRY_LOCAL_ENDPOINT": NAMED},
+            NAMED,
+            None,
+        ),
+    ],
+)
+def test_openai_s_variables_name_a_server_and_the_key_of_that_one_alone(
+    world: World, variables: dict[str, str], endpoint: str, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = world.find()
+
+    assert (found.endpoint, connect.key(None, None, found.how)) == (endpoint, key)
+    assert connect.key(None, None, "as given") == variables.get("API_KEY")
+
+
+def test_a_key_of_openai_s_alone_names_no_server(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+
+    assert world.find().endpoint == f"{world.service}/v1"
+    assert connect.key(None, None, lookup.HOW) is None
+
+
+def test_an_ollama_is_looked_for_where_its_own_variable_says(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_service(world)
+    with serving("ollama", rows={"m": {}}) as ollama:
+        monkeypatch.setenv("OLLAMA_HOST", ollama.url.replace("http://127.0.0.1", "0.0.0.0"))
+        found = world.find()
+
+    assert found == Location(f"{ollama.url}/v1", "found on this machine")
 
 
 def test_a_web_server_of_another_kind_is_passed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,21 @@ def test_stdout_holds_the_format_that_was_asked_for_and_nothing_else(folder: Pat
     assert text == report(folder, "--format", kind).stdout
 
 
+def test_a_brief_in_markdown_names_the_run_and_its_server(folder: Path) -> None:
+    lines = report(folder, "--format", "markdown", "--brief").stdout.splitlines()
+
+    assert lines[0].startswith("## loadbench: first")
+    assert [line for line in lines if line.startswith("- **target**: llama.cpp")]
+    assert len(lines) < 30
+
+
+@pytest.mark.parametrize(("kind", "word"), [("json", "--brief"), ("csv", "--full"), ("hgrm", "--full")])
+def test_how_much_of_a_report_is_no_question_for_machines(folder: Path, kind: str, word: str) -> None:
+    done = report(folder, "--format", kind, word)
+
+    assert (done.exit_code, f"{word} is for --format text and markdown, not for {kind}" in done.stderr) == (2, True)
+
+
 def test_a_file_takes_the_place_of_stdout(folder: Path, tmp_path: Path) -> None:
     done = report(folder, "--format", "markdown", "-o", tmp_path / "pr.md")
 

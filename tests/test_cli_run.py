@@ -145,7 +145,7 @@ WRONG = {
     ),
     "a scenario of another kind": Wrong(
         "s.yaml",
-        ("s.yaml", "ends in .toml or .json", "write it in TOML, as those in scenarios/"),
+        ("s.yaml", "ends in .toml or .json", "write it in TOML"),
         files={"s.yaml": "x"},
     ),
     "a scenario without its ending": Wrong(
@@ -215,7 +215,7 @@ WRONG = {
     "an option that does not exist": Wrong(
         "--concurency 4", ("--concurency", "'--concurrency'", "`loadbench run --help`")
     ),
-    "a value that is not offered": Wrong("--stamps mine", ("--stamps", "'mine'", "'kernel', 'user'")),
+    "a value that is not offered": Wrong("--stamps mine", ("--stamps", "'mine'", "'thread', 'kernel', 'user'")),
     "a model without a name": Wrong("--simulate -m ,", ("-m is empty", "name a model, or leave it out")),
     "the simulator and a server": Wrong("--simulate -e {quick}", ("--simulate and -e", "keep one")),
     "an endpoint that is no URL": Wrong("-e ftp://models", ("'ftp://models'", "write it as http://HOST:PORT/v1")),
@@ -369,9 +369,28 @@ def test_debug_is_understood_after_every_command(words: str) -> None:
     assert debugged.exit_code == plain.exit_code
 
 
-def test_the_help_lists_options_under_headings_the_most_used_first() -> None:
-    text = invoke("run", "--help", COLUMNS="80").output
-    options = text[text.index("\n\nServer:") : text.index("Examples:")]
+@pytest.mark.parametrize("command", ["run", "capacity"])
+def test_help_is_one_screen_with_examples_first(command: str) -> None:
+    text = invoke(command, "--help", COLUMNS="100").output
+
+    assert len(text.splitlines()) <= 48
+    assert text.index("Examples:") < text.index("Options:")
+    assert "--slo" in text
+    assert "--help-all" in text
+    assert "--ca-file" not in text
+
+
+def test_the_help_begins_with_a_server_a_model_loads_and_an_slo() -> None:
+    examples = invoke("run", "--help", COLUMNS="80").output.split("Options:")[0].replace("\\\n", "")
+
+    assert re.search(
+        r"loadbench run -e http://localhost:11434 -m llama3.2 -c 1,4,16 -d 30s +--slo ttft_p95=800ms", examples
+    )
+
+
+def test_all_help_lists_options_under_headings_the_most_used_first() -> None:
+    text = invoke("run", "--help-all", COLUMNS="80").output
+    options = text[text.index("\n\nServer:") : text.index("More examples:")]
 
     assert re.findall(r"^(\S.*):$", options, re.MULTILINE) == [
         *("Server", "Load", "Prompts and answers", "Plan", "Cold starts, memory, energy", "Output", "More")
@@ -379,11 +398,11 @@ def test_the_help_lists_options_under_headings_the_most_used_first() -> None:
     assert [line.split()[0] for line in re.findall(r"^  (-.*)$", options, re.MULTILINE)][:6] == [
         *("-e,", "-m,", "--device", "--ep", "--simulate", "--wait")
     ]
-    assert options.rstrip().endswith("-h, --help                 Show this message and exit.")
+    assert options.rstrip().endswith("--help-all                 Show all options and exit.")
 
 
 def test_the_texts_of_the_options_stand_in_one_column() -> None:
-    text = invoke("run", "--help", COLUMNS="80").output
+    text = invoke("run", "--help-all", COLUMNS="80").output
 
     assert {len(found) for found in re.findall(r"^(  -.*?\S  +)\S", text, re.MULTILINE)} == {29}
 
@@ -486,14 +505,29 @@ def test_spellings_of_other_tools_are_understood_and_not_listed(quick: Simulator
         to = (
             [*words.split(), quick.url] if words in ("-e", "--url", "--base-url") else [*words.split(), "-e", quick.url]
         )
-        plans.append(json.loads(run(*to, "--dry-run", "--json").stdout))
+        plans.append(json.loads(run(*to, "--dry-run", "--json", "-o", "there").stdout))
 
     assert plans[0] == plans[1]
-    assert theirs.split()[0] not in re.split(r"[\s,]+", invoke("run", "--help").stdout)
+    assert theirs.split()[0] not in re.split(r"[\s,]+", invoke("run", "--help-all").stdout)
 
 
 def test_without_a_load_it_measures_1_2_4_and_8_streams() -> None:
-    assert planned("--simulate")["levels"] == [f"simulator@{load}" for load in ("c1", "c2", "c4", "c8", "c1#end")]
+    assert planned("--simulate", "-d", "5s")["levels"] == [
+        f"simulator@{load}" for load in ("c1", "c2", "c4", "c8", "c1#end")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_first_look"),
+    [((), True), (("--max-tokens", "8"), True), (("-n", "30"), False), (("-c", "1"), False), (("--cold",), False)],
+)
+def test_without_a_word_on_loads_and_lengths_it_takes_little_time(words: tuple[str, ...], is_first_look: bool) -> None:
+    plan = planned("--simulate", *words)
+
+    assert plan["budget_s"] == (75 if is_first_look else None)
+    assert (plan["longest_s"] < 100) == is_first_look
+    if is_first_look:
+        assert plan["scenario"]["max_tokens"] == (8 if words else 32)
 
 
 # -- dry run
@@ -563,22 +597,22 @@ def test_json_is_json_lines_alone_and_the_summary_comes_last(place: Path, quick:
     assert (done.exit_code, done.stderr) == (0, "")
     events = lines_of_json(done)
     assert [event["event"] for event in events if event["event"] != "progress"] == [
-        *("plan", "probe", "probe", "level_began", "level_ended", "summary")
+        *("plan", "probe", "probe", "estimate", "level_began", "level_ended", "summary")
     ]
     assert events[-1]["summary"] == json.loads((place / "there" / "summary.json").read_bytes())
 
 
-def test_quiet_prints_nothing_and_leaves_the_folder(place: Path, quick: Simulator) -> None:
+def test_quiet_prints_the_folder_alone(place: Path, quick: Simulator) -> None:
     done = run("-e", quick.url, *BRIEF, "--quiet", "-o", "there")
 
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.output) == (0, "there\n")
     assert (place / "there" / "summary.json").exists()
 
 
 def test_quiet_still_says_which_model_failed(half_broken: str) -> None:
-    done = run("-e", half_broken, *BRIEF, "-m", "bad", "--quiet")
+    done = run("-e", half_broken, *BRIEF, "-m", "bad", "--quiet", "-o", "there")
 
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "there\n")
     assert re.fullmatch(r"loadbench: bad: http_4xx: [^\n]*no weights[^\n]*\n", done.stderr)
 
 
@@ -654,6 +688,9 @@ ADDED = {
     *("client_wait_share", "late_share", "held_share", "first_together_share", "events_per_arrival"),
     *("tokens_per_arrival", "server_kind", "share_ci95", "with_failures_ms", "dependence", "efficiency_ci95"),
     *("speedup_ci95", "goodput_per_s_ci95", "tpot_micro_ms_ci95", "undercounted", "unknown"),
+    *("tokens_per_s_per_user", "tokens_per_s_per_user_ci95", "prefill_tokens_per_s", "prefill_tokens_per_s_ci95"),
+    *("ttfat_ms", "thinking_ms", "thinking_share", "thinking_share_source", "reasoned", "only_reasoned"),
+    *("normalised_latency_ms", "cost_per_million_tokens"),
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
 

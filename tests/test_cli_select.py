@@ -45,7 +45,7 @@ def test_it_names_the_better_model_each_time(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout == again.stdout
     assert "● Choose quick: score" in done.stdout
-    assert "before slow" in done.stdout
+    assert "ahead of slow" in done.stdout
 
 
 def test_several_runs_are_chosen_between(folder: Path, tmp_path: Path) -> None:

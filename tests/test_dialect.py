@@ -40,7 +40,7 @@ def test_each_field_of_the_table_holds_text(name: str) -> None:
     ],
 )
 def test_content_may_be_parts_of_any_kind(content: Any, answer: str, other: str) -> None:
-    assert message_texts({"content": content}) == Texts(answer, other)
+    assert message_texts({"content": content}) == Texts(answer, other, reasoning=len(other) if other == "hm" else 0)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_content_may_be_parts_of_any_kind(content: Any, answer: str, other: str)
     ],
 )
 def test_a_text_in_two_fields_counts_once(delta: Any, answer: str, other: str) -> None:
-    assert message_texts(delta) == Texts(answer, other)
+    assert message_texts(delta) == Texts(answer, other, reasoning=len(other) if other == "hm" else 0)
 
 
 def test_a_field_with_text_that_no_table_knows_is_named() -> None:

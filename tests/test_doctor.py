@@ -18,6 +18,7 @@ from loadbench.cli.doctor import Check, doctor
 from loadbench.errors import how_to_install
 from loadbench.serve import simulator
 from loadbench.telemetry import Sampler, open_nvml
+from loadbench.transport import reader_built
 from loadbench.transport.wire import SPARE_FILES, raise_file_limit
 from tests.support.nvml import H100, Nvml
 from tests.support.scripted import Answer, scripted
@@ -121,7 +122,11 @@ def test_a_clock_that_spoils_figures_is_a_warning(kernel: bool, step_ns: int, ma
     row = checks.clock(stamps_work=lambda: kernel, now_ns=lambda: next(ticks) // step_ns * step_ns)
 
     assert (row.mark, bool(row.advice)) == (mark, mark == "warn")
-    assert row.facts == {"source": "kernel" if kernel else "user", "step_ns": step_ns}
+    assert row.facts == {
+        "source": "kernel" if kernel else "user",
+        "step_ns": step_ns,
+        "reader_thread": kernel and reader_built(),
+    }
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,10 @@ def test_the_reports_read_it(run: loadbench.Run) -> None:
     assert "TTFT and throughput" in run.report()
     assert run.summary["run"]["name"] == "example"
     assert "example" in invoke("results", FOLDER.parent, COLUMNS="120").stdout
+
+
+def test_a_run_of_a_version_that_marked_no_first_answer_is_read_without_it(run: loadbench.Run) -> None:
+    level = run.summary["levels"][0]
+
+    assert (level["ttfat_ms"], level["thinking_ms"], level["reasoned"]) == (None, None, None)
+    assert level["prefill_tokens_per_s"] > level["tokens_per_s_per_user"] > 100

@@ -156,7 +156,7 @@ def test_make_without_a_target_lists_every_target() -> None:
     assert listed <= phony
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/install.md"])
 def test_every_make_target_that_a_document_names_exists(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -191,13 +191,13 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 MOST = {
-    "lines": 52_500,
-    "files": 178,
+    "lines": 52_000,
+    "files": 172,
     "names": 22,
-    "untyped": 140,
-    "comprehensions": 50,
-    "conditionals": 43,
-    "test_lines": 53_000,
+    "untyped": 135,
+    "comprehensions": 35,
+    "conditionals": 25.4,
+    "test_lines": 51_500,
 }
 """What the house may come to. It only gets smaller: a feature that is added pays by what it lets go."""
 LEAST_COMMENTS = 40

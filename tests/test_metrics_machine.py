@@ -387,12 +387,28 @@ def test_energy_and_cost_are_given_per_1000_tokens() -> None:
     assert (found["energy_j"], found["energy_source"]) == (14_400.0, "gpu")
     assert (found["j_per_1000_tokens"], found["wh_per_1000_tokens"]) == (7200.0, 2.0)
     assert found["cost_per_1000_tokens"] == pytest.approx(0.001)
+    assert found["cost_per_million_tokens"] == pytest.approx(1.0)
     assert spent(counters)["cost_per_1000_tokens"] is None
     for tokens in (None, 0):
         without = spent(counters, tokens, price_per_kwh=0.5)
 
         assert without["energy_j"] == 14_400.0
-        assert {without[name] for name in without if "per_1000" in name} == {None}
+        assert {without[name] for name in without if "per_1" in name or "per_million" in name} == {None}
+
+
+@pytest.mark.parametrize(
+    ("prices", "cost"),
+    [
+        ({"price_per_hour": 3.0}, 25.0),  # a minute, 2,000 tokens
+        ({"price_per_hour": 3.0, "declared_watts": 60.0}, 25.0),
+        ({"price_per_hour": 3.0, "declared_watts": 60.0, "price_per_kwh": 0.5}, 25.25),
+        ({"declared_watts": 60.0}, None),
+    ],
+)
+def test_a_machine_that_is_rented_costs_its_time_and_its_energy_where_that_has_a_price(
+    prices: dict[str, float], cost: float | None
+) -> None:
+    assert spent([], **prices)["cost_per_million_tokens"] == cost
 
 
 # -- the course of a level

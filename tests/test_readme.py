@@ -1,4 +1,4 @@
-"""What README.md, the examples in --help and the scenario files tell a newcomer to type works."""
+"""What README.md, docs/run.md, the examples in --help and the scenario files tell a newcomer to type works."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.documents import COMMANDS, inline, parsed, typed
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/run.md"))
 ANEW = """from loadbench.scenario import json_schema
 import json, pathlib
 text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
@@ -32,7 +32,7 @@ pathlib.Path("scenarios/scenario.schema.json").write_bytes(text.encode() + b"\\n
 SCENARIOS = sorted((ROOT / "scenarios").rglob("*.toml"))
 
 
-# -- README.md
+# -- README.md and docs/run.md
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_examples_of_the_grammars_are_read() -> None:
 
 
 def test_the_scenarios_that_the_readme_names_are_those_there_are() -> None:
-    [sentence] = re.findall(r"holds ready files: (.*?);", README, flags=re.DOTALL)
+    [sentence] = re.findall(r"holds ready files[^:]*: (.*?);", README, flags=re.DOTALL)
 
     assert set(re.findall(r"`([\w-]+)`", sentence)) == {path.stem for path in SCENARIOS}
 
@@ -103,7 +103,8 @@ def test_the_files_that_results_describes_are_those_of_a_run(
 
 def examples() -> Iterator[tuple[str, str]]:
     for path, command in COMMANDS.items():
-        for line in typed(command.epilog or ""):
+        parts = (getattr(command, "examples", ""), command.epilog or "", getattr(command, "details", ""))
+        for line in typed("\n".join(parts)):
             yield " ".join(path), line
 
 

@@ -96,6 +96,70 @@ def test_events_that_differ_in_their_text_alone_are_read_alike_whatever_the_text
     assert result.text_events == len(texts) - 1
 
 
+# -- the first answer
+
+
+def delta(**fields: object) -> bytes:
+    return chunk({"delta": fields})
+
+
+STOP = {"finish_reason": "stop"}
+NDJSON = b'{"message": {"role": "assistant", "%s": "%s"}, "done": false}\n'
+NDJSON_END = b'{"message": {"role": "assistant", "content": ""}, "done_reason": "stop", "done": true}\n'
+
+
+@pytest.mark.parametrize(
+    ("events", "answer_ms", "reasoning"),
+    [
+        ([event("A"), event("B")], 10, 0),
+        ([delta(reasoning_content="hm"), delta(reasoning_content="so", content=None), event("A")], 30, 4),
+        ([delta(reasoning="hm", reasoning_details=[{"type": "reasoning.text", "text": "hm"}]), event("A")], 20, 2),
+        ([delta(content=[{"type": "thinking", "thinking": "hm"}]), delta(content=[{"text": "A"}])], 20, 2),
+        ([delta(content="", reasoning_content="hm"), delta(content="", reasoning_content=""), event("A")], 30, 2),
+        ([delta(reasoning_content="hm", content="A"), event("B")], 10, 2),
+        # A tool call and a refusal are answers.
+        ([delta(thinking="hm"), delta(tool_calls=[{"function": {"name": "f", "arguments": ""}}])], 20, 2),
+        ([delta(reasoning="hm"), delta(refusal="no")], 20, 2),
+        # Reasoning between answers is no second beginning.
+        ([event("A"), delta(reasoning="hm"), event("B")], 10, 2),
+        ([delta(reasoning="hm"), delta(reasoning="so")], None, 4),
+        # Tags in the content are content: only the server could say what they are.
+        ([event("<think>"), event("hm"), event("</think>"), event("A")], 10, 0),
+        # A last message that repeats it all.
+        ([delta(reasoning="hm"), event("A"), chunk({"message": {"reasoning": "hm", "content": "A"}})], 20, 2),
+        (
+            [
+                delta(reasoning="h"),
+                delta(reasoning="m"),
+                chunk({"message": {"reasoning": "hm so", "content": "A"}, **STOP}),
+            ],
+            30,
+            5,
+        ),
+        ([NDJSON % (b"thinking", b"hm"), NDJSON % (b"thinking", b"so"), NDJSON % (b"content", b"A")], 30, 4),
+        ([b'data: {"choices": [{"text": "A"}]}\n\n', b'data: {"choices": [{"text": "B"}]}\n\n'], 10, 0),
+    ],
+)
+def test_the_answer_begins_with_the_first_text_that_is_no_reasoning(
+    events: list[bytes], answer_ms: int | None, reasoning: int
+) -> None:
+    is_lines = events[0].startswith(b"{")
+    end = NDJSON_END if is_lines else event(finish="stop") + DONE
+    result = recorded(*each(10, *events, end), kind=b"application/x-ndjson" if is_lines else b"text/event-stream")
+
+    assert result.error is None
+    assert result.first_token_ns == 10 * MS
+    assert result.first_answer_ns == (None if answer_ms is None else answer_ms * MS)
+    assert result.reasoning_characters == reasoning
+
+
+def test_an_answer_that_was_not_streamed_begins_as_it_comes() -> None:
+    message = {"message": {"role": "assistant", "reasoning_content": "hm", "content": "A"}, "finish_reason": "stop"}
+    result = recorded((10, json.dumps({"choices": [message]}).encode()), kind=b"application/json")
+
+    assert (result.first_answer_ns, result.reasoning_characters) == (10 * MS, 2)
+
+
 # -- bounds
 
 

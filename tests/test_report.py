@@ -21,6 +21,7 @@ from rich.console import Console
 from loadbench import report
 from loadbench.errors import StoreError
 from loadbench.report import levels, run, tables, text
+from loadbench.report.document import Cell, Column, Table
 from tests.support.summaries import CASES, GOLDEN, check_golden, on_terminal, summary_of, with_levels
 
 RENDERED = {
@@ -87,6 +88,15 @@ def test_no_figure_of_the_headline_is_cut_or_broken(width: int) -> None:
     row = next(line for line in on_terminal(summary, width).splitlines() if line.startswith("c8 "))
 
     assert all(figure in row for figure in ("654,321", "765,432", "98,765"))
+
+
+def test_a_column_without_a_word_leaves_its_room_to_those_that_fold() -> None:
+    out = io.StringIO()
+    empty, long = Column("", left=True), Column("result", left=True)
+    table = Table("", (empty, long), ((Cell(""), Cell("thresholds not known, serves 12 users")),))
+    text.show_tables([table], Console(file=out, width=20, force_terminal=True, color_system=None))
+
+    assert "".join(out.getvalue().split()).endswith("thresholdsnotknown,serves12users")
 
 
 def test_intervals_that_find_no_room_are_promised_in_report_md() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from loadbench.report import brief, text
+from loadbench.report import brief, html, rendered, text
 from loadbench.store.summary import Curve, CurveRow, Distribution, Finding, Level, Objective, Summary, decode
+from tests.support.summaries import CASES, summary_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,9 +30,13 @@ def level(users: int, attained: bool | None = True, *, ttft_p95: float = 400.0, 
         "output_tokens_per_s": 20.0 * users,
         "ttft_ms": times(ttft_p95),
         "tpot_ms": times(20.0),
+        "tokens_per_s_per_user": 100.0,
         "slo": [Objective(bound="ttft_p95=800ms", attained=attained)],
     }
     return Level(**{**given, **known})
+
+
+UNANSWERED = Objective(bound="ttfat_p95=5s", attained=False)
 
 
 def page(summary: Any, width: int = 100) -> list[str]:
@@ -75,6 +80,11 @@ SLO = "your SLO (p95 TTFT ≤ 800 ms)"
         (
             [level(1, False, failed=30, with_failures_ms={"ttft": Distribution(n=400)})],
             f"Misses {SLO} at 1 concurrent user already: 30 of 400 requests failed.",
+        ),
+        # So does an answer that never got beyond its reasoning.
+        (
+            [level(1, only_reasoned=30, with_failures_ms={"ttfat": Distribution(n=400)}, slo=[UNANSWERED])],
+            "Misses your SLO (p95 TTFAT ≤ 5.00 s) at 1 concurrent user already: 30 of 400 requests only reasoned.",
         ),
         (
             [level(1, slo=None), level(4, slo=None, ttft_p95=1000.0)],
@@ -166,6 +176,18 @@ def test_the_table_has_the_speed_of_one_user_and_whether_the_slo_is_met() -> Non
     ]
 
 
+def test_where_a_model_reasons_the_table_says_when_its_answer_begins() -> None:
+    reasoned = level(1, reasoned=400, only_reasoned=30, ttfat_ms=times(3000.0))
+
+    lines = page(Summary(levels=[reasoned]), 80)
+    [row] = [line for line in lines if line.split()[:1] == ["1"]]
+
+    assert "TTFAT" in " ".join(lines)
+    assert "  30 requests ended with reasoning alone and are in no TTFAT" in lines
+    assert row.endswith("met")  # one table still, not a second one with what had no room
+    assert "TTFAT" not in " ".join(page(Summary(levels=[level(1, reasoned=0, ttfat_ms=times(3000.0))])))
+
+
 def test_where_arrivals_carry_several_tokens_tpot_stands_for_their_gaps() -> None:
     spaced = level(1, itl_ms=times(20.0), itl_name="inter-token")
     burst = level(1, itl_ms=times(80.0), itl_name="inter-event")
@@ -198,3 +220,16 @@ def test_a_search_answers_by_all_its_probes() -> None:
 
     assert "capacity 2 streams within ttft_p95=800ms" in text
     assert "c3 not met 30" in text
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_kind_of_run_fits_an_issue_and_a_notebook(case: str) -> None:
+    summary = summary_of(case)
+
+    pasted = rendered(brief.pasted(summary), "markdown")
+    shown = html.fragment(brief.document(summary))
+
+    assert len(pasted.splitlines()) <= 50
+    assert ("- **command**: `loadbench run" in pasted) == ("command" in summary["run"])
+    assert [word for word in ("<script", " style=", "http://") if word in shown] == []
+    assert ("SIMULATED" in pasted, "SIMULATED" in shown) == ((case == "simulated"),) * 2

@@ -23,6 +23,31 @@ from tests.support.command import invoke
 from tests.support.streams import failed, stream
 from tests.support.summaries import CASES, GOLDEN, summary_of, with_levels
 
+# -- llama-bench
+
+
+def test_llama_benchs_rows_have_what_a_server_tells_and_blanks_for_the_rest() -> None:
+    summary = summary_of("closed_loop")
+    level = {"input_tokens": {"mean": 511.6}, "output_tokens": {"mean": 128.0}, "model": "m|x"}
+    level |= {"prefill_tokens_per_s": 900.0, "prefill_tokens_per_s_ci95": [880.0, 924.0]}
+    level |= {"tokens_per_s_per_user": 40.0, "tokens_per_s_per_user_ci95": [None, 44.0]}
+    summary["levels"] = [
+        summary["levels"][0] | level | {"concurrency": 1},
+        summary["levels"][0] | {"prefill_tokens_per_s": None},
+    ]
+    summary["run"]["target"] = {"kind": "llama.cpp", "models": [{"id": "m|x", "size_bytes": 3 * 2**30}]}
+
+    head, rule, *lines = FORMATS["llama-bench"](summary).splitlines()
+
+    cells = [[cell.strip() for cell in re.split(r" \| ", line.strip("| "))] for line in lines[:2]]
+    assert [name.strip() for name in head.split("|")] == ["", "model", "size", "params", "backend", "test", "t/s", ""]
+    assert rule.count("-:") == 4
+    assert [(row[1], row[-2], row[-1]) for row in cells] == [
+        ("3.00 GiB", "pp512", "900.00 ± 22.00"),
+        ("3.00 GiB", "tg128", "40.00"),
+    ]
+
+
 # -- summary.csv
 
 TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from loadbench.errors import how_to_install
 from loadbench.report import FORMATS, choice, html, levels, matrix, rendered, tables
 from loadbench.report.document import Tables
 from tests.support.browsers import Opened, opened, skip_or_fail, started
@@ -104,6 +103,61 @@ def test_every_plot_is_drawn_without_a_word_in_the_console_or_a_request(
     assert [url for url in found.asked if not url.startswith(("data:", "blob:"))] == [(pages / f"{name}.html").as_uri()]
 
 
+def test_the_answer_four_tiles_and_two_plots_are_seen_without_scrolling(seen: Opened) -> None:
+    seen.page.set_viewport_size({"width": 1400, "height": 900})
+    boxes = seen.page.locator("#answer .tile, #answer .plot").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().bottom + window.scrollY)"
+    )
+
+    assert len(boxes) == 6
+    assert max(boxes) < 900
+    assert seen.page.locator("#answer .tile span").all_text_contents()[0] == "users within your SLO"
+
+
+def test_a_link_unfolds_its_section_and_the_percentile_is_switched(browser: Browser, pages: Path) -> None:
+    with opened(browser, pages / "rich.html") as found:
+        page = found.page
+        page.wait_for_selector("#answer .plot[data-state=drawn]")
+        folded = page.locator("#latency > details").get_attribute("open")
+        page.locator("nav a[href='#latency']").click()
+        page.wait_for_selector("#latency > details[open]")
+        wait = "document.querySelectorAll('#answer .plot')[1].data[0].y"
+        before = page.evaluate(wait)
+        page.locator("#answer .updatemenu-button", has_text="p50").click()
+        after = page.evaluate(wait)
+
+    assert folded is None
+    assert all(median < tail for median, tail in zip(after, before, strict=True))
+    assert found.said == []
+
+
+def test_another_slo_is_tried_in_the_page_and_the_run_s_own_gives_the_report_s_shares(
+    browser: Browser, pages: Path
+) -> None:
+    own = {}
+    for level in rich()["levels"]:
+        for objective in level.get("slo") or ():
+            if objective["bound"].startswith("ttft_p95") and not level.get("closing"):
+                own.setdefault((level["model"], level["concurrency"]), (objective["bound"], objective["attainment"]))
+    with opened(browser, pages / "rich.html") as found:
+        page = found.page
+        page.locator("nav a[href='#what-if']").click()
+        page.wait_for_selector("#what-if > details[open]")
+        data = page.evaluate("loadbench.data('what-if')")
+        start = data["ranges"]["ttft"]["start"]
+        judged = page.evaluate(f"loadbench.judged({{ttft: {start}, e2e: 1e9}}, 0.95)")
+        before = page.locator("#whatif-now").text_content()
+        page.locator("#whatif-ttft").fill("0")  # less than any request took
+        after = page.locator("#whatif-now").text_content()
+
+    assert own
+    for row in judged:
+        assert row["shares"][0] == own[row["model"], row["load"]][1]
+    assert before != after
+    assert "not even the lowest load" in after
+    assert found.said == []
+
+
 def test_plots_show_what_was_measured_and_hovering_tells_interval_and_n(seen: Opened) -> None:
     rows = [level for level in rich()["levels"] if level["model"] == "batch-1b" and not level.get("closing")]
     drawn = seen.page.evaluate("document.querySelector('#scaling .plot').data.map((trace) => trace.y)")
@@ -167,16 +221,16 @@ def test_text_stands_out_from_its_ground_in_both_themes(seen: Opened, dark: Open
 
 def test_the_theme_follows_the_system_and_the_button_changes_page_and_plots(dark: Opened) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
-    ticks = "getComputedStyle(document.querySelector('#scaling .xtick text')).fill"
-    dark.page.locator("#scaling .plot").first.scroll_into_view_if_needed()
-    dark.page.wait_for_selector("#scaling .plot[data-state=drawn]")
+    ticks = "getComputedStyle(document.querySelector('#answer .xtick text')).fill"
+    dark.page.locator("#answer .plot").first.scroll_into_view_if_needed()
+    dark.page.wait_for_selector("#answer .plot[data-state=drawn]")
     before = dark.page.evaluate(ground), dark.page.evaluate(ticks)
 
     dark.page.keyboard.press("Tab")
     dark.page.keyboard.press("Tab")
     assert dark.page.evaluate("document.activeElement.id") == "theme", "reached by the keyboard"
     dark.page.keyboard.press("Enter")
-    expect(dark.page.locator("#scaling .xtick text").first).not_to_have_css("fill", before[1])
+    expect(dark.page.locator("#answer .xtick text").first).not_to_have_css("fill", before[1])
 
     assert before[0] == "rgb(16, 21, 26)"
     assert dark.page.evaluate(ground) == "rgb(246, 247, 248)"
@@ -218,7 +272,9 @@ def test_paper_has_every_plot_whole_in_light_colours_and_the_run_details_unfolde
     assert cut == []
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert unfolded.count() == 1
+    assert page.locator("details.section:not([open])").count() == 0
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.section:not([open])").count() > 3
     assert unfolded.count() == 0
 
 
@@ -239,7 +295,7 @@ def test_hostile_names_errors_and_prompts_stay_text(tabs: Callable[[str], Opened
 
     assert page.evaluate("window.hurt") is None
     assert page.locator("img:not(.plot img), main b b, [onerror]").count() == 0
-    assert page.locator("script").count() == 3, "the data, the page's own and plotly's"
+    assert page.locator("script").count() == 4, "the data, the page's own, plotly's, and that of what-if"
     assert '<img src=x onerror="window.hurt=1"></script>' in (page.locator("#verdict").text_content() or "")
     assert "<b>bold</b>" in (page.locator("#failures").text_content() or "")
 
@@ -260,7 +316,7 @@ def test_thirty_models_at_twelve_loads_are_drawn_and_stay_below_10_mb(browser: B
     file.write_text(FORMATS["html"](large(30)), encoding="utf-8")
     with opened(browser, file) as found:
         found.page.locator("#scaling .plot").first.scroll_into_view_if_needed()
-        found.page.wait_for_selector("#scaling .plot[data-state=drawn]")
+        found.page.wait_for_selector("#answer .plot[data-state=drawn]")
 
         assert found.page.locator("#verdict tbody tr").count() == 30 * len(LOADS)
         assert found.said == []
@@ -275,6 +331,21 @@ def test_a_matrix_names_model_device_host_and_run_with_n_and_interval_in_each_ce
 
     assert table.locator("caption").text_content() == "Median TTFT, ms"
     assert cells[0].split("\n") == ["210", "[202–218]", "n 60"]
+
+
+def test_the_shades_of_a_matrix_rank_the_models_at_each_load(tabs: Callable[[str], Opened]) -> None:
+    table = tabs("runs").page.locator("table.matrix").first
+    for load in ("c1", "c8"):
+        place = table.locator("thead th").all_text_contents().index(load)
+        shades = {}
+        for row in table.locator("tbody tr").all():
+            cell = row.locator("th, td").nth(place)
+            shades[float(str(cell.evaluate("one => one.firstChild.textContent")).replace(",", ""))] = str(
+                cell.get_attribute("class")
+            )
+
+        assert shades[max(shades)] == "shade4"
+        assert shades[min(shades)] == "shade0"
 
 
 def test_a_table_reads_as_its_golden_file() -> None:
@@ -306,7 +377,7 @@ def move(page: Any, **parts: float) -> None:
 
 
 def test_without_plotly_the_page_has_its_tables_and_says_how_to_get_the_plots(page: Any, pages: Path) -> None:
-    assert how_to_install("html").replace("`", "") in (page.locator(".hint").text_content() or "")
+    assert "pip install plotly" in (page.locator(".hint").text_content() or "")
     assert page.locator("[data-plot]").count() == 0
     assert page.locator("#latency table").count() > 0
     assert (pages / "plain.html").stat().st_size < 300_000

@@ -333,3 +333,44 @@ def test_what_ran_is_told_where_it_is_not_what_was_listed(ran: Plain | None, ser
     model = {"id": "m", "device": "GPU", "asked_device": "GPU", "ran": ran, "served_as": served_as}
 
     assert provenance.ran(msgspec.convert(model, Model)) == text
+
+
+# -- prefill, and what the model thought
+
+MEDIANS = dict.fromkeys(("ttft_median_ms", "e2e_median_ms", "e2e_worst_ms", "output_tokens_median", "outliers"))
+PROMPTS = [{"prompt": f"p{n}", "n": 5, **MEDIANS} for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"cached_share": None, "prompts": PROMPTS}, "prompts repeat, and the server does not say what it caches"),
+        ({"cached_share": 0.5, "prompts": PROMPTS}, "input that the server took from its cache is not counted"),
+    ],
+)
+def test_prefill_says_what_it_assumes_of_a_cache(changes: dict[str, Any], says: str) -> None:
+    [*_, found] = tables.prefill(read("closed_loop", **changes))
+
+    assert heads(found)[:3] == ["level", "prefill", "per user"]
+    assert len([note for note in found.notes if note.startswith(says)]) == 1
+
+
+def test_a_cache_that_had_nothing_to_answer_is_no_matter() -> None:
+    [*_, found] = tables.prefill(read("closed_loop", cached_share=0.0, prompts=PROMPTS))
+
+    assert not [note for note in found.notes if "cache" in note]
+
+
+def test_thinking_has_a_table_only_where_a_model_reasons() -> None:
+    [found] = tables.thinking(read("closed_loop"))
+
+    assert found.model.startswith("qwen")
+    assert column(found, "no answer") == ["0", "0", "0", "2"]
+    assert tables.thinking(read("closed_loop", reasoned=0)) == []
+    assert tables.thinking(read("tiny")) == tables.prefill(read("tiny")) == []  # of an earlier version
+
+
+def test_a_cost_per_thousand_of_an_earlier_version_is_printed_per_million() -> None:
+    [found] = breakdowns.energy(read("whole_answers"))
+
+    assert column(found, "cost") == ["0.400", "0.0804"]

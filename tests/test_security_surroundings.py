@@ -135,7 +135,7 @@ def test_every_process_is_started_where_the_working_folder_is_kept_out() -> None
         ("machine.py", "subprocess.Popen"),
         ("machine.py", "shutil.which"),
         ("server/foundry.py", "subprocess.run"),  # the foundry command, as `program` finds it
-        ("serve/llama.py", "subprocess.run"),  # pip, with `environment`
+        ("serve/llama.py", "subprocess.Popen"),  # pip, with `environment`
         ("runner/pool.py", "multiprocessing.get_context"),
         ("runner/pool.py", "ProcessPoolExecutor"),
         ("runner/pool.py", "distributed.LocalCluster"),

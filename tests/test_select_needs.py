@@ -1,4 +1,4 @@
-"""Hard needs: how they are written, who falls out, and how sure that is."""
+"""Hard needs: how they are written, which models they eliminate, and how sure that is."""
 
 from __future__ import annotations
 

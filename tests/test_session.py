@@ -27,7 +27,7 @@ from loadbench.runner import plan, session
 from loadbench.runner.plan import PlannedLevel
 from loadbench.runner.session import Session
 from loadbench.runner.turn import PROBE_TOKENS
-from loadbench.runner.watch import Watch
+from loadbench.runner.watch import View, Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.store.files import read_info
@@ -86,7 +86,7 @@ class Chats:
         return dict(Counter(ask.level for ask in self.asked))
 
 
-class Watcher:
+class Watcher(View):
     """Remembers what it was told."""
 
     def __init__(self) -> None:

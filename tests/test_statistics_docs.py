@@ -24,7 +24,7 @@ TEXT = (HERE.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
 NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}
 NO_ESTIMATE = {"withheld", "row", "line", "wanted", "figures", "entries", "lead", "agreements", "stalls_of_histogram"}
 NO_ESTIMATE |= {"compare_models", "compare_runs", "document", "earlier", "gather", "mean_of", "of_run"}
-NO_ESTIMATE |= {"saturated", "summarise", "append", "latest", "read", "shares", "summary", "figure"}
+NO_ESTIMATE |= {"saturated", "summarise", "append", "latest", "read", "rates", "shares", "summary", "figure"}
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
     *(usl, scaling, estimates, judging, verdict, record),

@@ -107,7 +107,7 @@ texts = st.text(max_size=20)
 
 
 WORDS = ("finish_reason", "error_message")
-BEFORE_THE_END = ("sent_ns", "headers_ns", "first_event_ns", "first_token_ns", "last_token_ns")
+BEFORE_THE_END = ("sent_ns", "headers_ns", "first_event_ns", "first_token_ns", "first_answer_ns", "last_token_ns")
 COUNTS = ("first_events", "text_events", "merged_arrivals", "characters", "words")
 
 
@@ -134,7 +134,7 @@ def anyones(draw: st.DrawFn) -> list[Result]:
 
 def in_order(result: Result) -> Result:
     """The same, with marks that come one after the other."""
-    names = ("sent_ns", "first_event_ns", "first_token_ns", "last_token_ns", "end_ns")
+    names = ("sent_ns", "first_event_ns", "first_token_ns", "first_answer_ns", "last_token_ns", "end_ns")
     there = [name for name in names if getattr(result, name) is not None]
     marks = sorted(getattr(result, name) for name in there)
     return replace(result, **dict(zip(there, marks, strict=True)))
@@ -411,7 +411,7 @@ def test_a_disk_that_fills_up_is_one_line_and_costs_only_what_did_not_fit(
 ) -> None:
     run = RunFolder.create(path, {})
     run.begin(LEVEL)
-    full_disk(1500)  # two records and a half
+    full_disk(1600)  # two records and a half
     for number in range(5):
         run.add(stream(number))
 

@@ -136,6 +136,7 @@ def test_a_run_json_that_no_run_writes_is_refused_in_one_line(
         (b'"output_tokens":32', b'"output_tokens":99999999999999999999999'),
         (b'"gaps_us":[', b'"gaps_us":[-5,'),
         (b'"sent_ns":', b'"sent_ns":9000000000000000,"was":'),  # a request that was sent after its answer
+        (b'"first_answer_ns":null', b'"first_answer_ns":0'),  # an answer before the first token
     ],
 )
 def test_a_record_with_numbers_that_no_run_writes_is_a_red_doubt_and_the_others_are_read(

@@ -56,15 +56,17 @@ def measure(loadbench: Forks, folder: Path, law: simulator.Law, *words: object) 
     return Measured(truth, rows, level, probes)
 
 
-# -- a run without faults: 8 streams, answers of 2 to 8 tokens, times that vary by a tenth
+# -- a run without faults: 8 streams, answers of 2 to 8 tokens, 3 of them reasoning, times that vary by a tenth
 
 
 STREAMS, REQUESTS = 8, 96
+REASONING, ITL_MS = 3, 10
 
 
 @pytest.fixture(scope="module")
 def sound(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    law = simulator.Law(ttft_ms=50, itl_ms=10, jitter=0.1, length=(2, PROBE_TOKENS), seed=11)
+    length = 2, PROBE_TOKENS
+    law = simulator.Law(ttft_ms=50, itl_ms=ITL_MS, jitter=0.1, length=length, reasoning_tokens=REASONING, seed=11)
     words = ("-c", STREAMS, "-n", REQUESTS, "--max-tokens", PROBE_TOKENS)
     return measure(loadbench, tmp_path_factory.mktemp("sound"), law, *words)
 
@@ -101,12 +103,13 @@ def test_the_summary_adds_up_the_measured_requests_alone(sound: Measured) -> Non
     assert sound.level["characters"] == sum(row["characters"] for row in measured)
 
 
-SPANS = {"ttft_us": "first_token_ns", "e2e_us": "last_token_ns"}
+SPANS = {"ttft_us": "first_token_ns", "ttfat_us": "first_answer_ns", "e2e_us": "last_token_ns"}
 
 
 @pytest.mark.parametrize("span", SPANS)
 def test_no_request_was_faster_than_in_truth_and_the_median_is_the_truths(sound: Measured, span: str) -> None:
-    spans_us = [(row[SPANS[span]] - row["sent_ns"]) / 1000 for row in sound.rows]
+    marked = [row for row in sound.rows if row[SPANS[span]] is not None]
+    spans_us = [(row[SPANS[span]] - row["sent_ns"]) / 1000 for row in marked]
 
     assert min(spans_us) >= sound.truth[span]["min"] - NOISE_US
     assert statistics.median(spans_us) == pytest.approx(sound.truth[span]["p50"], rel=0.03, abs=1000)
@@ -120,6 +123,30 @@ def test_the_gaps_between_tokens_are_the_truths(sound: Measured) -> None:
 
     assert len(gaps_us) + within + of_the_probes == sound.truth["gap_us"]["n"]
     assert statistics.median([*gaps_us, *[0] * within]) == pytest.approx(sound.truth["gap_us"]["p50"], rel=0.03)
+
+
+def test_what_a_model_that_reasons_shows_is_what_was_planted(sound: Measured) -> None:
+    tokens = [row["output_tokens"] for row in sound.rows if not row["warmup"]]
+    reasoning = [min(n, REASONING) for n in tokens]
+    only = tokens.count(2) + tokens.count(3)
+    level = sound.level
+
+    assert 0 < only == level["only_reasoned"] == REQUESTS - level["ttfat_ms"]["n"]
+    assert level["reasoned"] == REQUESTS
+    assert level["thinking_share_source"] == "usage"
+    assert level["thinking_share"] == pytest.approx(sum(reasoning) / sum(tokens), abs=1e-6)
+    assert level["thinking_ms"]["p50"] == pytest.approx(REASONING * ITL_MS, rel=0.1)
+
+
+def test_the_speed_of_prefill_and_of_one_user_is_what_was_planted(sound: Measured) -> None:
+    level, measured = sound.level, [row for row in sound.rows if not row["warmup"]]
+    # TTFT is the truth's, as is said above, and nothing but prefill and the network.
+    network_ns = level["round_trip_ms"] * 1e6
+    speeds = [row["input_tokens"] / (row["first_token_ns"] - row["sent_ns"] - network_ns) * 1e9 for row in measured]
+
+    assert level["prefill_tokens_per_s"] == pytest.approx(statistics.median_low(speeds), rel=1e-3)
+    assert level["tokens_per_s_per_user"] == pytest.approx(1e6 / sound.truth["gap_us"]["p50"], rel=0.05)
+    assert level["normalised_latency_ms"]["n"] == REQUESTS
 
 
 # -- a run in which most requests meet a fault

@@ -144,7 +144,7 @@ def _refuse(error: click.UsageError, where: str) -> None:
 Examples:
   loadbench run                  the server that is found, else a small model
   loadbench run -e http://localhost:8080 -c 1,4,16 -d 30s
-  loadbench run scenarios/quickstart.toml
+  loadbench run quickstart       a scenario that comes with loadbench
   loadbench report results/<folder> --format markdown
   loadbench doctor
 """,

@@ -65,7 +65,7 @@ def find(options: Options) -> Found | None:
 
 @asynccontextmanager
 async def opened(found: Found, options: Options) -> AsyncIterator[tuple[Target, Http]]:
-    """The server that answers there, which a person is told, and the client for control calls."""
+    """The server that answers there, and the client for control calls."""
     scenario, server = options.job.scenario, options.job.server
     for warning in connect.warnings(found.endpoint, scenario.api_key_file, insecure=server.insecure):
         note(warning)

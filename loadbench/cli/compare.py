@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from loadbench.report import junit as junit_report
 from loadbench.scenario.bounds import Bound, check_written
 from loadbench.store.folder import sides
 
+Read = Callable[[Path], store.Run]
 _EPILOG = """\b
 Examples:
   loadbench compare results/before results/after
@@ -35,8 +37,8 @@ A folder that holds several run folders is one side of as many runs: with
 five runs a side the verdict knows what changes from run to run.
 Words: faster, slower, same, can't tell (about k more runs); of shares better
 and worse; slightly slower is sure, but within the margin. A red gate, or
-sides that differ in more than what is compared (V8), leave the figures and
-take the verdict away.
+sides that differ in more than what is compared (different-setup), leave
+the figures and take the verdict away.
 
 \b
 Exit: 0 whatever the verdict, unless --fail-on or --strict; 2 arguments or
@@ -65,9 +67,9 @@ def _margin(text: str) -> float:
 
 _what, _terms, _out = under("What"), under("On which terms"), under(MORE)
 _MARGIN = Parsed(_margin)
-_SHARE_MARGIN_HELP = "Shares (failed, attainment) within so many points are the same.  [default: 1%]"
+_SHARE_MARGIN_HELP = "Shares (failed, attainment) that differ by less are the same.  [default: 1%]"
 _METRIC_HELP = "Judge this, as ttft, ttft_p95, itl_p99, failed. May be repeated.  [default: the usual six]"
-_EXPECT_HELP = "What is compared on purpose, as 'server version': no reason against a verdict. May be repeated."
+_EXPECT_HELP = "What differs on purpose, as 'server version'. Repeatable."
 
 
 @click.command(cls=Command, epilog=_EPILOG)
@@ -86,7 +88,7 @@ _EXPECT_HELP = "What is compared on purpose, as 'server version': no reason agai
     metavar="WORDS",
     help="Exit 3 on these: slower (worse too), can't-tell, …",
 )
-@_terms("--strict", is_flag=True, help="Exit 3 where nobody can tell, or no verdict may be given.")
+@_terms("--strict", is_flag=True, help="Exit 3 on can't tell and on no verdict.")
 @_out(
     *("--format", "kind"),
     type=click.Choice(["text", "markdown", "json"]),
@@ -114,11 +116,13 @@ def compare(
 ) -> int:
     """Compare runs: faster, slower, same, or can't tell.
 
-    Each folder NEW is held against BASE. Requests are paired by prompt, each metric of each level gets a word by its
+    Each folder NEW is compared with BASE. Requests are paired by prompt, each metric of each level gets a word by its
     interval against the margin, and all levels together one more. With one folder alone the models of that run are
     compared with each other; one that `run --against` wrote has both sides in it. "last" is the newest run in results/,
     and is taken where no folder is named.
     """
+    if explain and kind != "text":
+        raise UsageError(f"--explain is for --format text; {kind} always has every verdict: leave it out")
     for name in expected:
         if name not in comparing.NAMES:
             known = ", ".join(comparing.NAMES)
@@ -135,13 +139,14 @@ def compare(
     if metrics and slo:
         metrics = (*metrics, "attainment")
     terms = Terms(margin=margin, share_margin=share_margin, metrics=metrics or None, meant=expected)
-    group = _group(base, slo, folders)
+    read = cache(store.read)  # both sides may have the same earlier runs
+    group = _group(base, slo, folders, read)
     if not folders:
         records = _models(group, base, base_model, terms)
     elif base_model is not None:
         raise UsageError("--base-model is for the models of one run: give one folder, or leave it out")
     else:
-        records = [_against(group, base, folder, slo, terms) for folder in folders]
+        records = [_against(group, base, folder, slo, terms, read) for folder in folders]
     document = comparing.document(records)
     if kind == "text" and output is None:
         compose = comparison.document if explain else comparison.brief
@@ -155,7 +160,7 @@ def compare(
     return FAILED if any(_fails(record, fail_on, strict=strict) for record in records) else 0
 
 
-def _group(folder: Path, slo: tuple[str, ...], apart: Sequence[Path]) -> Group:
+def _group(folder: Path, slo: tuple[str, ...], apart: Sequence[Path], read: Read) -> Group:
     """One side: a run folder, or a folder that holds several; `apart` are those of the other side."""
     paths = [folder]
     if folder.is_dir() and not (folder / "run.json").exists():
@@ -164,8 +169,8 @@ def _group(folder: Path, slo: tuple[str, ...], apart: Sequence[Path]) -> Group:
             raise UsageError(
                 f"{folder}: is no run folder, and holds none: runs are in results/ unless -o said otherwise"
             )
-    runs = [store.read(path) for path in paths]
-    group = comparing.gather(runs, folder.resolve().name, slo=slo or None, apart=apart)
+    runs = [read(path) for path in paths]
+    group = comparing.gather(runs, folder.resolve().name, slo=slo or None, apart=apart, read=read)
     if not group.sides:
         raise UsageError(
             f"{folder}: no level of it ran to its end with an answer, so there is nothing to compare; go on with "
@@ -185,11 +190,11 @@ def _models(group: Group, folder: Path, base_model: str | None, terms: Terms) ->
     return [comparing.compare_models(group, first, other, terms) for other in models if other != first]
 
 
-def _against(group: Group, base: Path, folder: Path, slo: tuple[str, ...], terms: Terms) -> dict[str, Any]:
+def _against(group: Group, base: Path, folder: Path, slo: tuple[str, ...], terms: Terms, read: Read) -> dict[str, Any]:
     """One folder NEW against BASE."""
     if folder.resolve() == base.resolve():
         raise UsageError(f"{folder}: is BASE and NEW at once: give two folders")
-    new = _group(folder, slo, (base,))
+    new = _group(folder, slo, (base,), read)
     if not comparing.matched(group.sides, new.sides):
         raise UsageError(
             f"no level in common: BASE {base} has {_loads(group)}; NEW {folder} has {_loads(new)}: "

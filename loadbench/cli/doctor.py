@@ -40,7 +40,7 @@ from loadbench.server import Target, lookup
 from loadbench.store.files import hlog_works
 from loadbench.store.record import Result
 from loadbench.text import harmless
-from loadbench.transport import Transport, kernel_stamps_work, raise_file_limit
+from loadbench.transport import Transport, kernel_stamps_work, raise_file_limit, reader_built
 
 _EPILOG = """\b
 Examples:
@@ -152,7 +152,6 @@ def _print(check: Check, console: Console) -> None:
 EXTRAS = {
     "foundry": "foundry-local-sdk",
     "llama": "xllamacpp",
-    "html": "plotly",
     "cluster": "distributed",
     "gpu": "nvidia-ml-py",
 }
@@ -195,8 +194,11 @@ def clock(
     times = [now_ns() for _ in range(_LOOKS)]
     step_ns = min((after - before for before, after in pairwise(times) if after > before), default=_LOOKS)
     kernel = stamps_work()
-    facts = {"source": "kernel" if kernel else "user", "step_ns": step_ns}
+    reader = kernel and reader_built()
+    facts = {"source": "kernel" if kernel else "user", "step_ns": step_ns, "reader_thread": reader}
     text = f"{'kernel receive stamps' if kernel else 'stamps taken by the client'}, clock steps of {step_ns} ns"
+    if reader:
+        text += ", or a reader thread (--stamps thread)"
     if step_ns > 1000:
         return Check("clock", "warn", text, "gaps under a few of these steps cannot be told apart", facts)
     if kernel:
@@ -288,7 +290,7 @@ async def servers(ports: Iterable[int] | None = None, *, home: Path | None = Non
     except LoadbenchError as error:
         checks.append(Check("server", "warn", str(error), "mend or unset the variable"))
         found = None
-    for seen in await lookup.look(lookup.PORTS if ports is None else ports, found):
+    for seen in await lookup.look(lookup.PORTS if ports is None else ports, found, os.environ):
         if seen.server is not None:
             checks.append(_answers(seen.server, seen.how))
         else:

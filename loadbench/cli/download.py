@@ -29,7 +29,7 @@ from loadbench.text import harmless, size, span
 
 TRIES = 4
 BACKOFF_S = 2.0  # before the second try; doubles with each
-CANCEL_S = 10.0  # how long the SDK gets to clear away what it has, once it is told to stop
+CANCEL_S = 10.0  # how long the SDK gets to clear away what it has, once it should stop
 STEP = 10  # per cent between two lines of progress
 
 Fetch = Callable[[Progress], Awaitable[None]]
@@ -83,7 +83,7 @@ def check_space(facts: ModelFacts, folder: Path, free: Callable[[Path], int] | N
 
 
 async def by_sdk(runtime: Runtime, model: str, shown: Shown) -> None:
-    """The SDK's download, in a thread, which itself tries again; on Ctrl-C it is told to end, and waited for."""
+    """The SDK's download, in a thread, which itself tries again; on Ctrl-C it is stopped, and waited for."""
     cancelled, ended = threading.Event(), anyio.Event()
 
     def work() -> None:

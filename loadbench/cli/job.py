@@ -28,6 +28,8 @@ _BESIDE_RESUME = {
 }
 LOADS = ("concurrency", "request_rate", "shape", "trace")
 """Settings that say when requests start, of which one is given."""
+_LENGTHS = ("requests", "duration", "repeat", "until", "budget", "warmup", "against", "resume", "cold", "idle_gap")
+"""Settings that say how long a run is to be: without any of them, and without a load, it is a first look."""
 _INSTEAD = (
     *(LOADS, ("requests", "duration"), ("texts", "prompts", "input_length"), ("trace", "input_length")),
     ("api_key_env", "api_key_file"),
@@ -45,7 +47,7 @@ def job_of(ctx: click.Context, values: Values) -> Job:
         scenario=_scenario_of(ctx, values) if values["resume"] is None else _beside_resume(ctx, values),
         server=part(Server, values, every_model=takes_all),
         sharing=part(Sharing, values),
-        limits=part(Limits, values),
+        limits=part(Limits, values, first_look=_is_first_look(values)),
         output=part(Output, values),
         search=part(Search, values) if "by" in values else None,
         resume=values["resume"],
@@ -125,6 +127,8 @@ def _scenario_of(ctx: click.Context, values: Values) -> Scenario:
     scenario = Scenario() if path is None else scenarios.read(path)
     if path is None and not loads:
         scenario = scenarios.merge(scenario, concurrency=[1, 2, 4, 8])
+    if _is_first_look(values):  # dozens of requests a level on a slow machine too, and no prompt cache that answers
+        scenario = scenarios.merge(scenario, max_tokens=32, distinct_prompts=True, repeat_first=False)
     fields = _fields(values)
     workshop = os.environ.get("BENCH_MODELS", "")
     if "models" in fields:
@@ -143,6 +147,11 @@ def _scenario_of(ctx: click.Context, values: Values) -> Scenario:
         return scenarios.merge(scenario, **fields)
     except ScenarioError as error:
         raise ScenarioError(_blamed(ctx, str(error))) from None
+
+
+def _is_first_look(values: Values) -> bool:
+    """Whether nothing is said of loads and lengths. A search has its own."""
+    return "by" not in values and not any(values[name] for name in ("scenario_file", *LOADS, *_LENGTHS))
 
 
 def _from_flag(ctx: click.Context, name: str) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadbench.runner.watch import View
-from loadbench.text import harmless
+from loadbench.runner.watch import View, expected_s
+from loadbench.text import harmless, size
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Facts = Mapping[str, Any]
 """Part of a JSON document, as it goes into the run folder."""
 _LINE_EVERY_S = 5.0
+_MINUTES_FROM_S = 90.0
 _RATE_OVER_S = 3.0
 
 
@@ -30,6 +31,7 @@ class Lines(View):
         self._speed = Speed()
         self._level = self._levels = 0
         self._written_s = 0.0
+        self._quarters = 0  # of a download
 
     def note(self, text: str) -> None:
         click.echo(harmless(text), err=True)
@@ -39,9 +41,18 @@ class Lines(View):
         for line in lines:
             self.note(line)
 
+    def fetching(self, what: str, done_bytes: int, whole_bytes: int) -> None:
+        quarters = 4 * done_bytes // whole_bytes
+        if quarters > self._quarters:
+            self._quarters = quarters
+            self.note(f"{what}: {size(done_bytes)} of {size(whole_bytes)}")
+
     def probed(self, probe: Facts) -> None:
         if is_news(probe):
             self.note(probe_line(probe))
+
+    def expects(self, levels: Sequence[PlannedLevel]) -> None:
+        self.note(expected_line(levels))
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         self._level += 1
@@ -121,6 +132,28 @@ def failures(progress: Progress) -> list[str]:
     if progress.dropped:
         words.append(f"{progress.dropped} dropped")
     return words
+
+
+def expected_line(levels: Sequence[PlannedLevel]) -> str:
+    """How long a model's levels take, by its first answers."""
+    levels_in_words = "its level takes" if len(levels) == 1 else f"its {len(levels)} levels take"
+    return f"{levels[0].level.model}: at that speed {levels_in_words} {about(*expected_s(levels))}"
+
+
+def about(shortest_s: float, longest_s: float) -> str:
+    """A length of time that is estimated.
+
+    >>> about(61, 84), about(300, 900), about(80, 200)
+    ('about 61 to 84 s', 'about 5 to 15 min', 'about 80 s to 3 min')
+    """
+    lengths = []
+    for seconds in (shortest_s, longest_s):
+        is_long = seconds >= _MINUTES_FROM_S
+        lengths.append((f"{seconds / 60:.0f}", "min") if is_long else (f"{seconds:.0f}", "s"))
+    (low, low_unit), (high, high_unit) = lengths
+    if low_unit != high_unit:
+        return f"about {low} {low_unit} to {high} {high_unit}"
+    return f"about {low} {low_unit}" if low == high else f"about {low} to {high} {high_unit}"
 
 
 def is_news(probe: Facts) -> bool:

@@ -51,7 +51,7 @@ Examples:
   loadbench models list --cached
   loadbench models pull phi-4-mini --device cpu
   loadbench models load phi-4-mini
-  loadbench models verify scenarios/summarizer.toml
+  loadbench models verify summarizer
 """,
 )
 def models() -> None:
@@ -215,7 +215,7 @@ def register(path: Path, name: str | None, reasoning: tuple[str, str] | None, **
 Examples:
   loadbench models verify                 the models at hand
   loadbench models verify -m phi-4-mini,qwen2.5-0.5b
-  loadbench models verify scenarios/summarizer.toml --json
+  loadbench models verify summarizer --json
 
 \b
 Exit: 0 all are fine, 1 no server, 2 arguments or files, 3 a check failed,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from loadbench.cli.lines import about
 from loadbench.runner import connect
 from loadbench.runner.capacity import Grid, level_of
 from loadbench.runner.measure import Opening, Person
@@ -19,7 +20,6 @@ from loadbench.scenario import Level, Scenario
 from loadbench.server import Choice, Target
 from loadbench.text import harmless
 
-_MINUTES_FROM_S = 90.0
 _LISTED = 40  # models, to a person who is to choose
 
 
@@ -141,7 +141,7 @@ def what(
         text.append(f"prompts   {prompts}; results in {path}")
     if levels:
         assumption = f" ({steps.assumption})" if steps.assumption else ""
-        text.append(f"time      {_span(steps)}{assumption}")
+        text.append(f"time      {about(steps.shortest_s, steps.longest_s)}{assumption}")
     text += workers
     text += [f"budget    {cut}" for cut in steps.cuts]
     text += fails_if
@@ -172,19 +172,8 @@ def _ends(levels: Sequence[PlannedLevel]) -> str:
         values = [value for one in levels if (value := getattr(one.limits, name)) is not None]
         if values:
             low, high = min(values), max(values)
-            ends.append(f"{low:g} {unit}" if low == high else f"{low:g} to {high:g} {unit}")
+            ends.append(f"{low:.3g} {unit}" if low == high else f"{low:.3g} to {high:.3g} {unit}")
     return f"{' or '.join(ends)} each"
-
-
-def _span(steps: Plan) -> str:
-    """As `about 5 to 15 min`."""
-    (low, low_unit), (high, high_unit) = (
-        (f"{seconds:.0f}", "s") if seconds < _MINUTES_FROM_S else (f"{seconds / 60:.0f}", "min")
-        for seconds in (steps.shortest_s, steps.longest_s)
-    )
-    if low_unit != high_unit:
-        return f"about {low} {low_unit} to {high} {high_unit}"
-    return f"about {low} {low_unit}" if low == high else f"about {low} to {high} {high_unit}"
 
 
 def _search(scenario: Scenario, grid: Grid, models: Sequence[str], budget_s: float | None) -> list[str]:

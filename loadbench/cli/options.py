@@ -25,6 +25,8 @@ _NAMES_WIDTH = 25  # in columns; what is longer has its text on the next line
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)
 LAST = "last"
+_ALL = "loadbench.help-all"
+"""Where it is noted that help is to list all options."""
 
 
 class _Run(click.Path):
@@ -52,11 +54,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Headed(click.Option):
-    """An option that --help lists under a heading, without the spellings that other tools have taught."""
+    """An option that help lists under a heading, without the spellings that other tools have taught.
+
+    Attributes:
+        often: Whether it is one of those that most people use: of a command that has some, --help lists them alone.
+    """
 
     def __init__(self, *args: Any, heading: str = MORE, also: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.heading = heading
+        self.often = False
         self._listed = list(self.opts)
         self.opts += also
 
@@ -73,6 +80,21 @@ def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None
         ctx.meta[DEBUG] = True
 
 
+def _print_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.meta[_ALL] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+_HELP_ALL_OPTION = click.Option(
+    ["--help-all"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_all,
+    help="Show all options and exit.",
+)
 _DEBUG_OPTION = click.Option(
     ["--debug"],
     is_flag=True,
@@ -87,11 +109,36 @@ class Command(click.Command):
     """A command that returns its exit code, and has --debug.
 
     Options with headings are listed by them, in the order of their declaration and in columns that run through all.
+    Of a command with options that are used often --help is one screen; --help-all has the rest.
+
+    Args:
+        examples: What help shows before the options.
+        details: What --help-all shows behind them.
     """
+
+    def __init__(self, *args: Any, examples: str = "", details: str = "", **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.examples = examples
+        self.details = details
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         *own, help_option = super().get_params(ctx)
+        if self._has_short_help:
+            return [*own, _DEBUG_OPTION, help_option, _HELP_ALL_OPTION]
         return [*own, _DEBUG_OPTION, help_option]
+
+    @property
+    def _has_short_help(self) -> bool:
+        return any(isinstance(param, Headed) and param.often for param in self.params)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        _write(self.examples, formatter)
+        self.format_options(ctx, formatter)
+        if _ALL in ctx.meta:
+            _write(self.details, formatter)
+        _write(self.epilog or "", formatter)
 
     @property
     def _headed(self) -> bool:
@@ -102,10 +149,16 @@ class Command(click.Command):
             super().format_options(ctx, formatter)
             return
         by_heading: dict[str, list[tuple[str, str]]] = {}
+        is_short = self._has_short_help and _ALL not in ctx.meta
         for param in self.get_params(ctx):
+            heading = getattr(param, "heading", MORE)
+            if is_short:
+                heading = "Options"
+                if not getattr(param, "often", param in (_HELP_ALL_OPTION,)):
+                    continue
             row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             if row is not None:
-                by_heading.setdefault(getattr(param, "heading", MORE), []).append(row)
+                by_heading.setdefault(heading, []).append(row)
         for heading, rows in by_heading.items():
             with formatter.section(heading):
                 # click fits the columns of each section to its longest name: padded, all fit the same.
@@ -119,6 +172,12 @@ class Command(click.Command):
                 click.echo(line, err=True)
         # Not by a return to click's groups, which would drop it: their results are for chained commands.
         ctx.exit(super().invoke(ctx) or 0)
+
+
+def _write(text: str, formatter: click.HelpFormatter) -> None:
+    if text:
+        formatter.write_paragraph()
+        formatter.write_text(text)
 
 
 class Group(click.Group):
@@ -219,6 +278,7 @@ def options(
     layout: Mapping[str, Iterable[str]],
     structs: Iterable[type[Struct]],
     narrower: Mapping[str, Mapping[str, object]] | None = None,
+    often: Sequence[str] = (),
 ) -> list[click.Option]:
     """The options of settings.
 
@@ -226,13 +286,17 @@ def options(
         layout: Headings, and under each the settings in order.
         structs: What declares them.
         narrower: What click takes instead, for a setting that means something narrower here.
+        often: Settings that most people use, for a --help of one screen.
     """
     from loadbench.scenario.settings import settings
 
     declared = {one.name: one for struct in structs for one in settings(struct)}
     made: list[click.Option] = []
     for heading, names in layout.items():
-        made += [_option(declared[name], heading, (narrower or {}).get(name, {})) for name in names]
+        for name in names:
+            option = _option(declared[name], heading, (narrower or {}).get(name, {}))
+            option.often = name in often
+            made.append(option)
     return made
 
 
@@ -412,8 +476,9 @@ _TYPES: dict[str, click.ParamType[Any]] = {
 
 
 def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
-    """A callback for a scenario file: whether its ending is that of one, and what may have been meant where not."""
+    """A callback for a scenario: a file of that ending, else the name of one that comes with loadbench."""
     from loadbench.errors import UsageError
+    from loadbench.scenario import shipped
     from loadbench.text import printable
 
     if value is None:
@@ -421,9 +486,11 @@ def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None)
     path = Path(value)
     if path.suffix.lower() in (".toml", ".json"):
         return path
-    near = [place for place in (Path(f"{value}.toml"), Path("scenarios", f"{value}.toml")) if place.is_file()]
-    if near:
-        advice = f"did you mean {printable(str(near[0]))}?"
+    ready = shipped()
+    if value in ready and not path.exists():
+        return ready[value]
+    if Path(f"{value}.toml").is_file():
+        advice = f"did you mean {printable(value)}.toml?"
     elif "://" in value:
         advice = "give a server's address with -e"
     elif path.suffix.lower() in (".jsonl", ".txt"):
@@ -431,7 +498,7 @@ def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None)
     elif (path / "run.json").is_file():
         advice = "go on with a run's folder by --resume, or print it with `loadbench report`"
     elif path.is_file():
-        advice = "write it in TOML, as those in scenarios/ are"
+        advice = "write it in TOML"
     else:
-        advice = "give its whole name; a model is named with -m"
+        advice = f"give its whole name, or one of {', '.join(ready)}; a model is named with -m"
     raise UsageError(f"{printable(value)}: a scenario file ends in .toml or .json: {advice}")

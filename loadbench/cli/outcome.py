@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +20,7 @@ from loadbench.runner.job import Job
 from loadbench.runner.measure import Outcome, measure
 from loadbench.runner.watch import JsonLines, View
 from loadbench.store.folder import sides
+from loadbench.text import starred
 
 if TYPE_CHECKING:
     from loadbench.cli.run import Shown
@@ -49,6 +50,8 @@ def carry_out(job: Job, shown: Shown) -> int:
     outcome = measure(job, observer, Terminal(as_json=shown.as_json))
     if not outcome.runs:
         return 0
+    if shown.quiet and not shown.as_json:
+        click.echo(outcome.folder)
     # What reads a run is imported once there is one: nobody waits for it before the first request.
     from loadbench.report import brief, junit, text
     from loadbench.report import run as run_report
@@ -67,12 +70,25 @@ def carry_out(job: Job, shown: Shown) -> int:
         text.show(compose(summaries[0]), text.console(sys.stdout))
         more = "" if shown.full else " --full"
         click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}{more}")
+        if job.limits.first_look and not outcome.interrupted:
+            click.echo(f"firmer    {_firmer(job, summaries[0])}")
     if shown.junit is not None:  # last: where it cannot be written, all else was said
         write(shown.junit, junit.of_run(summaries[0], strict=shown.strict))
     verdict = outcomes.verdict(outcome, summaries[0], strict=shown.strict)
     say(verdict.reasons)
     _say_how_to_go_on(outcome, shown)
     return verdict.code
+
+
+def _firmer(job: Job, summary: Mapping[str, Any]) -> str:
+    """The command that measures the same longer, and how long that takes."""
+    words = [word for word in job.command[1:] if not word.startswith("--output=")]
+    for name in ("-o", "--output"):  # that folder is taken now
+        if name in words:
+            at = words.index(name)
+            del words[at : at + 2]
+    again = starred(shlex.join(["loadbench", *words, "-d", "60s"]))
+    return f"{again}   (about {1 + len(summary['levels'])} min)"
 
 
 def _both(outcome: Outcome, summaries: Sequence[dict[str, Any]], observer: View, shown: Shown) -> int:

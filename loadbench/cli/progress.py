@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -11,7 +12,7 @@ from typing import Literal, NamedTuple
 from loadbench.cli.lines import Facts, Speed, failures, timed
 from loadbench.engine import Progress
 from loadbench.metrics import gates, machine
-from loadbench.runner.plan import Plan
+from loadbench.runner.plan import Plan, PlannedLevel
 from loadbench.scenario import Level
 from loadbench.store import summary
 from loadbench.store.schema import ScenarioFacts
@@ -180,6 +181,9 @@ class RunProgress:
         for row in self.rows.values():
             rows[row.level.model].append(row)
         return rows
+
+    def expects(self, levels: Sequence[PlannedLevel]) -> None:
+        self._to_come_s.update({one.level.id: one.shortest_s for one in levels})
 
     def began(self, progress: Progress) -> None:
         now_s = time.monotonic()

@@ -25,6 +25,8 @@ from loadbench.store import Run
     epilog="""\b
 Examples:
   loadbench report last --full
+  loadbench report last --format markdown --brief    to paste in an issue
+  loadbench report last --format llama-bench         rows as that tool's
   loadbench report results/20260112T090000Z-cpu --format markdown > pr.md
   loadbench report results/20260112T090000Z-cpu --format csv -o figures.csv
   loadbench report results/20260112T090000Z-cpu --format html -o cpu.html
@@ -54,7 +56,9 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
     metavar="FILE",
     help="Write there, not to stdout; of several files, into this folder.",
 )
-@click.option("--full", is_flag=True, help="Of text: the whole report, not one screen of it.")
+@click.option(
+    "--full/--brief", default=None, help="Of text and markdown: all of it, or one screen.  [default: text --brief]"
+)
 @click.option("--open", "opens", is_flag=True, help="Open report.html in a browser.")
 @click.option("--level", "levels", multiple=True, metavar="ID", help="Of hgrm and vllm: this level, as c4. Repeatable.")
 @click.option("--metric", "metrics", multiple=True, metavar="M", help="Of hgrm: ttft, itl, tpot, e2e or client_lag.")
@@ -66,7 +70,7 @@ def report(
     folders: tuple[Path, ...],
     kind: str,
     output: Path | None,
-    full: bool,
+    full: bool | None,
     opens: bool,
     levels: tuple[str, ...],
     metrics: tuple[str, ...],
@@ -87,6 +91,8 @@ def report(
             raise UsageError(f"{'--level' if levels else '--metric'} is for --format hgrm and vllm, not for {kind}")
         if output is not None and output.is_dir():
             raise UsageError(f"{output}: is a folder; name a file with -o")
+    if full is not None and kind not in ("text", "markdown"):
+        raise UsageError(f"{'--full' if full else '--brief'} is for --format text and markdown, not for {kind}")
     if len(folders) > 1:
         if kind != "html" or junit is not None or strict:
             raise UsageError(f"{len(folders)} runs: several go side by side with --format html alone; else name one")
@@ -110,6 +116,8 @@ def report(
             text.show(document, text.console(sys.stdout))
         else:
             write(output, reports.rendered(document, "text"))
+    elif kind == "markdown" and full is False:
+        put(reports.rendered(brief.pasted(summary), "markdown"), output)
     elif kind == "html" and output is None and sys.stdout.isatty():
         click.echo(folder / "report.html")  # no terminal shows a page
     else:

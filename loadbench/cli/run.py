@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import click
 import msgspec
 
 from loadbench.cli.options import MORE, Command, options, scenario_file
+from loadbench.cli.surroundings import note
 from loadbench.runner.job import Job, Limits, Output, Search, Server, Sharing
 from loadbench.scenario import Scenario
 from loadbench.scenario.settings import Flag
@@ -25,7 +27,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     full: Annotated[bool, Flag("--full", "Print the whole report, not one screen of it.", variable=False)] = False
     opens: Annotated[bool, Flag("--open", "Open report.html in a browser.", variable=False)] = False
     as_json: Annotated[bool, Flag("--json", "JSON lines on stdout, the summary last.", variable=False)] = False
-    quiet: Annotated[bool, Flag("-q --quiet", "Print errors alone.", variable=False)] = False
+    quiet: Annotated[bool, Flag("-q --quiet", "Print the run's folder alone.", variable=False)] = False
     no_progress: Annotated[bool, Flag("--no-progress", "No live view.", variable=False)] = False
 
     @property
@@ -49,25 +51,33 @@ LAYOUT = {
     ),
     "Plan": ("slo", "fail_if", "strict", "yes", "dry_run", "budget", "resume"),
     "Cold starts, memory, energy": (
-        *("cold", "idle_gap", "keep_warm", "telemetry", "price_per_kwh", "declared_watts"),
+        *("cold", "idle_gap", "keep_warm", "telemetry", "price_per_kwh", "declared_watts", "price_per_hour"),
     ),
     "Output": ("folder", "name", "full", "opens", "junit", "as_json", "quiet", "no_progress", "answers"),
     MORE: ("stamps",),
 }
 """Where --help lists which setting: headings, and under each the settings in order."""
 _STRUCTS = (Scenario, Job, Server, Sharing, Limits, Output, Search, Shown)
-_RUN_EPILOG = """\b
+_OFTEN = (
+    *("endpoint", "models", "device", "api_key_env", "concurrency", "duration", "requests", "request_rate"),
+    *("max_tokens", "prompts", "slo", "fail_if", "budget", "folder", "full", "opens"),
+)
+_RUN_EXAMPLES = """\b
 Examples:
-  loadbench run                      1, 2, 4 and 8 streams on what is found
-  loadbench run -e http://gpu-box:8000/v1 -m llama3.1 -c 1,8,64 -d 60s
+  loadbench run        what is found here, else a small model; a minute or so
+  loadbench run -e http://localhost:11434 -m llama3.2 -c 1,4,16 -d 30s \\
+                --slo ttft_p95=800ms
+  loadbench run -r 0.5,1,2 -d 2m        open loop: requests per second
+  loadbench run quickstart --budget 5m  a scenario that comes with loadbench
+"""
+_RUN_DETAILS = """\b
+More examples:
   loadbench run -e http://a:8000 -e http://b:8000 --weights 3,1    replicas
-  loadbench run -r 0.5,1,2 -d 2m     open loop: requests per second
   loadbench run --shape "ramp 1..8 over 2m" --input-length "words 200"
-  loadbench run --slo ttft_p95=500ms --slo "failed<1%"
   loadbench run -e http://old:8080 --against http://new:8080 --repeat 5
   loadbench run --fail-if "ttft_p95>800ms" --junit loadbench.xml     for CI
-  loadbench run scenarios/summarizer.toml -m auto      the models at hand
-  loadbench run scenarios/sweep.toml --budget 5m --dry-run
+  loadbench run summarizer -m auto                 the models at hand
+  loadbench run sweep --budget 5m --dry-run
   loadbench run --resume results/20261122T101500Z-sweep
 
 \b
@@ -78,14 +88,31 @@ Thresholds say what fails: "failed > 10% abort after 10s" ends the run as soon
 as that is sure, "ttft_p95{c8} > 1s" is about one level.
 
 \b
+SCENARIO: a .toml or .json file, or one that comes with loadbench:
+cpu, gpu, npu, remote, quickstart, stress, summarizer, sweep.
+
+\b
 Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario,
 then default.
+"""
+_METRICS = """\b
+Metrics of bounds: ttft, itl, tpot, e2e with p50, p90, p95, p99,
+mean or max, as ttft_p95=800ms; failed<1%, tokens_per_s>40, goodput>2.
+"""
+_RUN_EPILOG = f"""{_METRICS}
+\b
 Exit: 0 fine, 1 target or machine unusable or a model completed nothing,
 2 arguments or files, 3 a threshold failed, 130 interrupted.
 """
 
 
-@click.command(cls=Command, params=options(LAYOUT, _STRUCTS), epilog=_RUN_EPILOG)
+@click.command(
+    cls=Command,
+    params=options(LAYOUT, _STRUCTS, often=_OFTEN),
+    examples=_RUN_EXAMPLES,
+    details=_RUN_DETAILS,
+    epilog=_RUN_EPILOG,
+)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @click.pass_context
 def run(ctx: click.Context, /, **values: object) -> int:
@@ -123,19 +150,21 @@ def _search_layout() -> dict[str, Sequence[str]]:
     return layout
 
 
-_CAPACITY_EPILOG = """\b
+_SEARCHED_OFTEN = (*_SEARCH, "endpoint", "models", "api_key_env", "max_tokens", "prompts", "folder", "full", "opens")
+_CAPACITY_EXAMPLES = """\b
 Examples:
   loadbench capacity --slo ttft_p95=800ms --slo itl_p99=100ms
   loadbench capacity -e http://gpu-box:8000 --slo ttft_p95=2s --budget 20m
   loadbench capacity --slo e2e_p95=10s --by rate --from 0.5
   loadbench capacity scenarios/chat.toml --slo success=99% --max 64
-
-\b
+"""
+_CAPACITY_DETAILS = """\b
 A share is met where its interval says so: 95 % takes 109 requests without a
 miss, 99 % takes 568. By rate a probe takes 27 s at least, and 80 s to confirm
 the answer: queues take time. What is neither surely met nor surely missed is
 undecided. --budget ends with a bracket, as 8 to 16.
-
+"""
+_CAPACITY_EPILOG = f"""{_METRICS}
 \b
 Exit: 0 found, or a bracket where the budget ended; 1 target or machine
 unusable; 2 arguments or files; 3 not even the lowest load surely meets the
@@ -143,7 +172,13 @@ SLO; 130 interrupted.
 """
 
 
-@click.command(cls=Command, params=options(_search_layout(), _STRUCTS, _NARROWER), epilog=_CAPACITY_EPILOG)
+@click.command(
+    cls=Command,
+    params=options(_search_layout(), _STRUCTS, _NARROWER, _SEARCHED_OFTEN),
+    examples=_CAPACITY_EXAMPLES,
+    details=_CAPACITY_DETAILS,
+    epilog=_CAPACITY_EPILOG,
+)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @click.pass_context
 def capacity(ctx: click.Context, /, **values: object) -> int:
@@ -163,7 +198,22 @@ def capacity(ctx: click.Context, /, **values: object) -> int:
     return _carried_out(ctx, values)
 
 
+def _say_first(values: dict[str, Any]) -> None:
+    """What it is about to do, to a person: before the imports, which take longer than anybody waits for a sign."""
+    if values["quiet"] or values["as_json"] or not sys.stderr.isatty():
+        return
+    doing = "looking for a server"
+    if values["resume"] is not None:
+        doing = f"reading {values['resume']}"
+    elif values["simulate"]:
+        doing = "starting the simulator"
+    elif values["endpoint"]:
+        doing = f"connecting to {' and '.join(values['endpoint'])}"
+    note(f"loadbench: {doing} …")
+
+
 def _carried_out(ctx: click.Context, values: dict[str, Any]) -> int:
+    _say_first(values)
     # Here, since what measures and what reports take over half a second to import, and --help needs neither.
     from loadbench.cli.job import job_of, part
     from loadbench.cli.outcome import carry_out

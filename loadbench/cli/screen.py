@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rich import progress as bars
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.control import Control
@@ -30,7 +31,7 @@ from rich.live import Live
 from rich.segment import ControlType, Segment
 from rich.text import Text
 
-from loadbench.cli.lines import Facts, is_news, probe_line
+from loadbench.cli.lines import Facts, expected_line, is_news, probe_line
 from loadbench.cli.progress import Figures, Row, RunProgress, Search, Warnings, share_done
 from loadbench.engine import Progress
 from loadbench.runner.plan import Plan, PlannedLevel
@@ -72,6 +73,7 @@ class Screen(View):
         self._live: Live | None = None
         self._run: RunProgress | None = None
         self._warnings = Warnings()
+        self._download: bars.Progress | None = None
         self._drawn: tuple[int, list[int]] = (0, [])  # columns of the terminal then, and of each line
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -86,6 +88,7 @@ class Screen(View):
             yield Segment.line()
 
     def opening(self, facts: Facts, lines: Sequence[str], plan: Plan) -> None:
+        self._end_download()
         for line in lines:
             self._print(line)
         self._console.print()
@@ -96,9 +99,23 @@ class Screen(View):
     def note(self, text: str) -> None:
         self._print(text, "yellow")
 
+    def fetching(self, what: str, done_bytes: int, whole_bytes: int) -> None:
+        if self._download is None:
+            times = bars.TimeRemainingColumn()
+            columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn(), times)
+            self._download = bars.Progress(*columns, console=self._console, transient=True)
+            self._download.add_task(what, total=whole_bytes)
+            self._download.start()
+        self._download.update(self._download.task_ids[0], completed=done_bytes)
+
     def probed(self, probe: Facts) -> None:
         if is_news(probe):
             self._print(probe_line(probe), "red" if probe["error"] else "dim")
+
+    def expects(self, levels: Sequence[PlannedLevel]) -> None:
+        self._print(expected_line(levels), "dim")
+        if self._run is not None:
+            self._run.expects(levels)
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         if self._run is None or self._live is None:
@@ -142,7 +159,12 @@ class Screen(View):
             if self._run is not None:
                 self._run.step(model, step, text)
 
+    def _end_download(self) -> None:
+        if self._download is not None:
+            self._download.stop()
+
     def close(self) -> None:
+        self._end_download()
         with self._lock, self._console:
             if self._live is not None and self._live.is_started:
                 self._unwrap()

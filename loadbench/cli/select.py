@@ -33,20 +33,27 @@ Examples:
 Criteria: latency (TTFT p95, E2E mean), throughput (characters/s), quality,
 memory, disk, cost (or energy), tokens (tokens/s), licence. Weights are parts:
 the usual ones are 3, 2, 3, 1, 0.5, 0.5, 0, 0. A file (TOML or JSON) lists all
-that counts, as latency = 3, and may hold needs and licences too.
-Needs: any bound of a run, and memory, disk, quality, rules, energy, cost,
+that counts, as latency = 3, and may hold requirements (needs) and licences too.
+Requirements: any bound of a run, and memory, disk, quality, rules, energy, cost,
 characters_per_s, licence=a,b, device=cpu,gpu.
 
 \b
-Exit: 0 chosen, doubts or not; 2 arguments or files; 3 nobody meets the needs.
+Exit: 0 chosen, with warnings or without; 2 arguments or files; 3 no model meets the
+requirements.
 """
 _what, _out = under("What counts"), under(MORE)
-_MISSING_HELP = "Who is not known to meet a need: falls out, or stays with a doubt.  [default: out]"
+_MISSING_HELP = "A model without a required figure: eliminate it, or allow it with a warning.  [default: out]"
 
 
 @click.command(cls=Command, epilog=_EPILOG)
 @click.argument("folders", metavar="[RUN …]", nargs=-1, type=RUN, callback=or_last)
-@_what("--need", "needs", multiple=True, metavar="BOUND", help="Who misses it falls out. May be repeated.")
+@_what(
+    "--need",
+    "needs",
+    multiple=True,
+    metavar="BOUND",
+    help="A requirement; models that miss it are eliminated. Repeatable.",
+)
 @_what("--missing", type=click.Choice(["out", "allow"]), default="out", help=_MISSING_HELP)
 @_what("--weights", type=FILE, metavar="FILE", help="All that counts, TOML or JSON.  [default: the usual]")
 @_what("--weight", multiple=True, metavar="NAME=PARTS", help="One weight, as latency=3. May be repeated.")
@@ -76,9 +83,11 @@ def select(
 ) -> int:
     """Choose a model from the runs in the folders RUN, or from the newest one ("last").
 
-    Every model on every device is a candidate. Who misses a hard need falls out; the others are ranked by weighted
-    criteria. How firm the rank is, what would change it and what speaks against it is told with it.
+    Every model on every device is a candidate. Models that miss a requirement are eliminated; the others are ranked by
+    weighted criteria. The result says how firm the rank is, and what would change it.
     """
+    if explain and kind != "text":
+        raise UsageError(f"--explain is for --format text; {kind} always has every figure: leave it out")
     policy = _policy(weights, weight)
     terms = selecting.Terms(
         policy=policy,

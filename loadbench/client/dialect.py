@@ -264,11 +264,13 @@ class Texts:
         answer: Its content.
         other: Reasoning, a refusal, tool calls.
         unknown: Fields that hold text and are in no table; their text is in neither.
+        reasoning: Characters of `other` that are reasoning.
     """
 
     answer: str = ""
     other: str = ""
     unknown: tuple[str, ...] = ()
+    reasoning: int = 0
 
 
 def message_texts(message: Json) -> Texts:
@@ -281,7 +283,8 @@ def message_texts(message: Json) -> Texts:
     if not names:
         return Texts()
     if len(names) == 1 and names[0] in TEXTS and isinstance(value := message[names[0]], str):
-        return Texts(value) if TEXTS[names[0]][0] == "answer" else Texts("", value)  # nearly every one
+        kind = TEXTS[names[0]][0]  # nearly every one
+        return Texts(value) if kind == "answer" else Texts("", value, (), len(value) if kind == "reasoning" else 0)
     found: dict[str, Text] = {}
     for name, (kind, _) in TEXTS.items():
         value = message.get(name)
@@ -302,6 +305,7 @@ def message_texts(message: Json) -> Texts:
         "".join(text for text, kind in found.items() if kind == "answer"),
         "".join([*(text for text, kind in found.items() if kind != "answer"), *arguments]),
         tuple(sorted(name for name in strange if any(text.strip() for _, text in _pieces(message[name], "answer")))),
+        sum(len(text) for text, kind in found.items() if kind == "reasoning"),
     )
 
 

@@ -43,6 +43,7 @@ class Recorder:
     headers_ns: int | None = None
     first_event_ns: int | None = None
     first_token_ns: int | None = None
+    first_answer_ns: int | None = None  # of text that is not reasoning
     last_token_ns: int | None = None
     status: int | None = None
     retry_after_s: float | None = None
@@ -57,6 +58,7 @@ class Recorder:
     cached_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
+    reasoning_characters: int = 0
     finish_reason: str | None = None
     done: bool = False  # [DONE] came
     ending: Ending | None = None
@@ -262,10 +264,11 @@ class Recorder:
         means = dialect.finish(str(reason)) if reason else "none"
         if index and isinstance(index, int) and index >= self.choices:
             self.choices = index + 1
-        other = ""
+        other, reasoning = "", 0
         text = delta.get("content") if delta else None
         if not isinstance(text, str) or (len(delta) > 1 and not delta.keys() <= _PLAIN_DELTA):
-            text, other = self._message_texts(choice, delta, ended=means != "none" or self.finish_reason is not None)
+            ended = means != "none" or self.finish_reason is not None
+            text, other, reasoning = self._message_texts(choice, delta, ended=ended)
         elif means != "none" and self.text_events > 1:
             text = _new(text, self.answer, whole=True)
         if (text or other) and not self.done:  # what follows [DONE] is no text of the answer
@@ -279,18 +282,23 @@ class Recorder:
                 (self._further if index else self.answer).append(text)
             if other:
                 self._other_text.append(other)
+                self.reasoning_characters += reasoning
+            if self.first_answer_ns is None and (text or len(other) > reasoning):
+                self.first_answer_ns = at_ns
             self._text(at_ns)
         if means != "none":
             self._finished(means, str(reason))
         return is_plain
 
-    def _message_texts(self, choice: Json, delta: Json, *, ended: bool) -> tuple[str, str]:
-        """The answer's text and the other text of a choice: of its delta, else what is new in its message or text."""
+    def _message_texts(self, choice: Json, delta: Json, *, ended: bool) -> tuple[str, str, int]:
+        """The answer's text, the other text and how much of that is reasoning: of a choice's delta, else what is new in
+        its message or text.
+        """
         found = dialect.message_texts({} if delta is None else delta)
         for name in found.unknown:
             self._tell(f"text in delta.{name}")
         if found.answer or found.other:
-            return found.answer, found.other
+            return found.answer, found.other, found.reasoning
         message = choice.get("message")
         if message is None:
             message = {"text": choice.get("text")}
@@ -298,12 +306,13 @@ class Recorder:
         for name in found.unknown:
             self._tell(f"text in message.{name}")
         if not self.text_events:
-            return found.answer, found.other
+            return found.answer, found.other, found.reasoning
         # A last message may repeat the whole answer; before it has ended, only the very same text is no news.
         if not ended and self.text_events == 1:
-            return found.answer, found.other
+            return found.answer, found.other, found.reasoning
         answer = _new(found.answer, [*self.answer, *self._further], whole=not ended)
-        return answer, _new(found.other, self._other_text, whole=not ended)
+        other = _new(found.other, self._other_text, whole=not ended)
+        return answer, other, min(found.reasoning, len(other))
 
     def _finished(self, means: dialect.Finish, reason: str) -> None:
         if self.finish_reason is None:
@@ -483,6 +492,7 @@ class Recorder:
             headers_ns=since(self.headers_ns),
             first_event_ns=since(self.first_event_ns),
             first_token_ns=since(self.first_token_ns),
+            first_answer_ns=since(self.first_answer_ns),
             last_token_ns=since(self.last_token_ns),
             end_ns=end_ns - origin_ns,
             gaps_us=self.gaps_us(),
@@ -495,6 +505,7 @@ class Recorder:
             # Some servers send a usage of zeros: that is no count.
             output_tokens=None if self.output_tokens == 0 and self.text_events else self.output_tokens,
             reasoning_tokens=self.reasoning_tokens,
+            reasoning_characters=self.reasoning_characters,
             characters=len(text),
             words=word_count(text),
             finish_reason=self.finish_reason and one_line(secrets.hidden(self.finish_reason)),

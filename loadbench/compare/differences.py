@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from loadbench.compare.sides import Info, Lap, Side
 from loadbench.metrics import models
+from loadbench.metrics.machine import mean
 from loadbench.store.summary import Severity, rank
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -47,7 +48,9 @@ def _at(*path: str) -> Callable[[Info], Value]:
     def read(info: Info) -> Value:
         value: Value = info
         for name in path:
-            value = value.get(name) if isinstance(value, Mapping) else None
+            if not isinstance(value, Mapping):
+                return None
+            value = value.get(name)
         return value
 
     return read
@@ -63,24 +66,29 @@ def _ran(field: str) -> Callable[[Info], str | None]:
 
     def read(info: Info) -> str | None:
         ran = models.what_ran(info)
-        levels = info.get("levels") or ()
-        return _of_levels(
-            getattr(ran.get(str(one.get("model"))), field, None) or one.get(field) or None for one in levels
-        )
+        found = []
+        for level in info.get("levels") or ():
+            as_it_ran = getattr(ran.get(str(level.get("model"))), field, None)
+            found.append(as_it_ran or level.get(field) or None)
+        return _of_levels(found)
 
     return read
 
 
 def _extra(info: Info) -> Value:
     body = _at("parameters", "extra_body")(info)
-    return body if body is None else dict(sorted(body.items()))  # keys in another order are no difference
+    if body is None:
+        return None
+    return dict(sorted(body.items()))  # keys in another order are no difference
 
 
 def _loop(info: Info) -> str | None:
     scenario = info.get("scenario")
     if not scenario:
         return None
-    return "closed loop" if scenario.get("request_rate") is None else f"open loop, {scenario.get('arrivals')}"
+    if scenario.get("request_rate") is None:
+        return "closed loop"
+    return f"open loop, {scenario.get('arrivals')}"
 
 
 def _is_local(info: Info) -> bool:
@@ -166,24 +174,31 @@ def ran(base: Side, new: Side, meant: Collection[str] = ()) -> list[Difference]:
     found = []
     for what, read in _OF_LEVEL.items():
         before, after = _of_levels(map(read, base.laps)), _of_levels(map(read, new.laps))
+        severity: Severity = "red"
+        if not before or not after:  # a server that names no device may have run on the same
+            severity = "warn"
         if before != after:
-            found.append(_differing(what, before, after, "red" if before and after else "warn", meant))
+            found.append(_differing(what, before, after, severity, meant))
     return found
 
 
 def _differing(what: str, base: Value, new: Value, severity: Severity, meant: Collection[str]) -> Difference:
     if what in meant:
         severity = "note"
-    shown = ["unset" if value is None and what in _OPTIONAL else value for value in (base, new)]
-    if shown[0] is None:
-        text = f"{what} is unknown for BASE; NEW has {shown[1]}"
-    elif shown[1] is None:
-        text = f"{what} is unknown for NEW; BASE has {shown[0]}"
+    before, after = base, new
+    if what in _OPTIONAL:
+        before = "unset" if base is None else base
+        after = "unset" if new is None else new
+    if before is None:
+        text = f"{what} is unknown for BASE; NEW has {after}"
+    elif after is None:
+        text = f"{what} is unknown for NEW; BASE has {before}"
     elif severity == "note":
-        text = f"{what} is compared: {shown[0]} against {shown[1]}"
+        text = f"{what} is compared: {before} against {after}"
+    elif severity == "red":
+        text = f"{what} differs, {before} against {after}: the sides are not comparable"
     else:
-        says = "the sides are not comparable" if severity == "red" else "mind it"
-        text = f"{what} differs, {shown[0]} against {shown[1]}: {says}"
+        text = f"{what} differs, {before} against {after}: mind it"
     return Difference("V8", what, base, new, severity, text)
 
 
@@ -201,10 +216,10 @@ def between(base: Side, new: Side) -> list[Difference]:
     # Shares, not counts: the sides need not have asked equally often.
     apart = [abs(ended.get(name, 0.0) - ended_new.get(name, 0.0)) for name in ended.keys() | ended_new.keys()]
     if max(apart, default=0.0) > MOST_REASON_SHARE:
-        shown = [", ".join(f"{name} {100 * share:.0f} %" for name, share in one.items()) for one in (ended, ended_new)]
-        text = f"answers ended differently, {shown[0]} against {shown[1]}: read the answers before their times"
+        against = f"{_in_words(ended)} against {_in_words(ended_new)}"
+        text = f"answers ended differently, {against}: read the answers before their times"
         found.append(Difference("V5", "finish reasons", ended, ended_new, "warn", text))
-    sources, sources_new = ({lap.token_source for lap in side.laps if lap.token_source} for side in (base, new))
+    sources, sources_new = _sources(base), _sources(new)
     either = sources | sources_new
     if len(either) > 1 or "mixed" in either:
         text = (
@@ -216,10 +231,13 @@ def between(base: Side, new: Side) -> list[Difference]:
     return found
 
 
+def _sources(side: Side) -> set[str]:
+    return {lap.token_source for lap in side.laps if lap.token_source}
+
+
 def _length(side: Side) -> float | None:
     """Output tokens of an answer, the mean over the runs that counted them."""
-    counted = [lap.output_tokens for lap in side.laps if lap.output_tokens is not None]
-    return sum(counted) / len(counted) if counted else None
+    return mean([lap.output_tokens for lap in side.laps])
 
 
 def _finish_shares(side: Side) -> dict[str, float]:
@@ -227,4 +245,8 @@ def _finish_shares(side: Side) -> dict[str, float]:
     for lap in side.laps:
         counts.update(lap.finish_reasons)
     total = counts.total()
-    return {name: n / total for name, n in sorted(counts.items())} if total else {}
+    return {name: n / total for name, n in sorted(counts.items())}
+
+
+def _in_words(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import sub
 from typing import TypeVar
 
 import numpy as np
@@ -63,7 +64,9 @@ class Change:
 
     @property
     def bounds(self) -> Bounds | None:
-        return None if self.low is None or self.high is None else (self.low, self.high)
+        if self.low is None or self.high is None:
+            return None
+        return self.low, self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +94,18 @@ def mean_of(values: Sequence[float]) -> float:
 def _known(values: Sequence[T | None]) -> list[T] | None:
     """The values; None where one of them is not known."""
     known = [value for value in values if value is not None]
-    return known if len(known) == len(values) else None  # a mean of some of them would be another figure
+    if len(known) < len(values):  # a mean of some of them would be another figure
+        return None
+    return known
 
 
 def _each(base: Side, new: Side, read: Callable[[Lap], T | None]) -> tuple[list[T], list[T]] | None:
     """Something of every run of both sides; None where a run lacks it."""
-    before, after = _known([read(lap) for lap in base.laps]), _known([read(lap) for lap in new.laps])
-    return None if before is None or after is None else (before, after)
+    before = _known(list(map(read, base.laps)))
+    after = _known(list(map(read, new.laps)))
+    if before is None or after is None:
+        return None
+    return before, after
 
 
 class Measured:
@@ -115,21 +123,26 @@ class Measured:
         within: Sequence[float | None] | None = None,
     ) -> None:
         self.of_runs, self.pairs = of_runs, pairs
-        self.logs = [[run.log for run in side] for side in of_runs]
+        self.logs: list[list[float]] = []
+        variances: list[float | None] = []
+        for side in of_runs:
+            self.logs.append([run.log for run in side])
+            known = _known([run.variance for run in side])
+            variances.append(None if known is None else mean_of(known))
         self.effect = mean_of(self.logs[1]) - mean_of(self.logs[0])
         self.by_run: tuple[float, ...] = ()
         if len(self.logs[0]) == len(self.logs[1]) > 1:
-            self.by_run = tuple(after - before for before, after in zip(*self.logs, strict=True))
-        if within is None:
-            variances = [_known([run.variance for run in side]) for side in of_runs]
-            within = [None if side is None else mean_of(side) for side in variances]
-        self.within = _known(within)
+            self.by_run = tuple(map(sub, self.logs[1], self.logs[0]))
+        self.within = _known(variances if within is None else within)
 
     def change(self, bounds: Bounds | None, method: str, *, runs: Runs | None = None, note: str = "") -> Change:
         low, high = bounds or (None, None)
-        base, new = self.of_runs
-        flagged = [_known([run.outliers for run in side]) for side in self.of_runs]
-        outliers = [None if side is None else sum(side) for side in flagged]
+        sizes: list[int] = []
+        outliers: list[int | None] = []
+        for side in self.of_runs:
+            sizes.append(sum(run.n for run in side))
+            flagged = _known([run.outliers for run in side])
+            outliers.append(None if flagged is None else sum(flagged))
         return Change(
             base=math.exp(mean_of(self.logs[0])),
             new=math.exp(mean_of(self.logs[1])),
@@ -137,8 +150,8 @@ class Measured:
             low=low,
             high=high,
             method=method,
-            n_base=sum(run.n for run in base),
-            n_new=sum(run.n for run in new),
+            n_base=sizes[0],
+            n_new=sizes[1],
             by_run=self.by_run,
             outliers_base=outliers[0],
             outliers_new=outliers[1],
@@ -165,23 +178,24 @@ class Measured:
 
     def runs(self) -> Runs:
         """What runs say of how much they differ: pairs against their mean, others each against that of its side."""
-        within, residuals = self.within, []
+        groups, within = self.logs, mean_of(self.within or (0.0,))
         if self.pairs and self.by_run:
-            groups = [list(self.by_run)]
-            part, variance = 1 / len(self.by_run), math.fsum(within or ())  # of a ratio, that of both runs
-        else:
-            groups = self.logs
-            part, variance = math.fsum(1 / len(side) for side in groups), mean_of(within or (0.0,))
+            # The variance of a ratio is that of both its runs.
+            groups, within = [list(self.by_run)], math.fsum(self.within or ())
+        part, residuals = 0.0, []
         for group in groups:
+            part += 1 / len(group)
             centre = mean_of(group)
             residuals += [log - centre for log in group]
         freedom = len(residuals) - len(groups)
+        if not freedom:  # one run a side lies on its mean, and says nothing
+            residuals = []
         return Runs(
             effect=self.effect,
-            within=None if within is None else variance,
+            within=None if self.within is None else within,
             part=part,
             paired=len(groups) == 1,
-            residuals=tuple(residuals) if freedom else (),
+            residuals=tuple(residuals),
             freedom=freedom,
         )
 
@@ -189,13 +203,16 @@ class Measured:
         """Welch's interval where each run knows the doubt of its own logarithm; `short` says why one does not."""
         averages = []
         for side in self.of_runs:
-            doubts = _known([run.doubt for run in side])
-            if doubts is None:
-                return self.change(None, method, note=short)
-            variance = math.fsum(one.variance for one in doubts)
-            squares = math.fsum(one.variance**2 / one.freedom for one in doubts)
-            freedom = variance**2 / squares if squares > 0 else float(len(doubts))
-            averages.append(Estimate(mean_of([one.value for one in doubts]), variance / len(doubts) ** 2, freedom))
+            values, variances, squares = [], [], []
+            for run in side:
+                if run.doubt is None:
+                    return self.change(None, method, note=short)
+                values.append(run.doubt.value)
+                variances.append(run.doubt.variance)
+                squares.append(run.doubt.variance**2 / run.doubt.freedom)
+            variance, sum_of_squares = math.fsum(variances), math.fsum(squares)
+            freedom = variance**2 / sum_of_squares if sum_of_squares > 0 else float(len(side))
+            averages.append(Estimate(mean_of(values), variance / len(side) ** 2, freedom))
         base, new = averages
         low, high = stats.difference(base, new, tail)
         # The doubts are of means that blocks of requests have, which need not be the figure itself.
@@ -256,17 +273,21 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
     of_runs: tuple[list[OfRun], list[OfRun]] = ([], [])
     for runs, side in zip(of_runs, prompted, strict=True):
         for one in side:
-            doubt = one.doubt() if again else None
             outliers = int(stats.outliers(one.logs - one.centres[one.number]).sum())
-            variance = None if doubt is None else doubt.variance
-            runs.append(OfRun(float(one.centres.mean()), len(one.logs), doubt, variance, outliers))
-    within = None
+            run = OfRun(float(one.centres.mean()), len(one.logs), outliers=outliers)
+            doubt = one.doubt() if again else None
+            if doubt is not None:
+                run = replace(run, doubt=doubt, variance=doubt.variance)
+            runs.append(run)
+    within: list[float | None] | None = None
     if not again:
         # Prompts that were asked once show a run's variance in the ratio of two runs alone: half of it is one's.
-        pairs = zip(*prompted, strict=False)  # of three runs against two there are two
-        ratios = [_of_ratios(before.centres, after.centres, before, after) for before, after in pairs]
-        estimates = _known(ratios)
-        within = [None if estimates is None else mean_of([one.variance / 2 for one in estimates])] * 2
+        variances: list[float | None] = []
+        for before, after in zip(*prompted, strict=False):  # of three runs against two there are two
+            of_pair = _of_ratios(before.centres, after.centres, before, after)
+            variances.append(None if of_pair is None else of_pair.variance / 2)
+        known = _known(variances)
+        within = [None if known is None else mean_of(known)] * 2
     measured = Measured(of_runs, interleaved(base, new), within)
     of = "not paired, as the prompts differ"
     if numbers:
@@ -277,8 +298,8 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
     method = f"within one run a side, {of}, blocks of"
     if again:
         return measured.within_runs(tail, f"{method} requests", "too few requests")
-    before, after = (np.mean([one.centres for one in side], axis=0) for side in prompted)
-    estimate = _of_ratios(before, after, prompted[0][0], prompted[1][0])
+    base_centres, new_centres = (np.mean([one.centres for one in side], axis=0) for side in prompted)
+    estimate = _of_ratios(base_centres, new_centres, prompted[0][0], prompted[1][0])
     if estimate is None:
         return measured.change(None, f"{method} prompts", note="too few prompts in common")
     half = stats.student(estimate.freedom, tail) * math.sqrt(estimate.variance)
@@ -288,11 +309,14 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
 
 def _common(metric: str, base: Side, new: Side) -> dict[str, int] | None:
     """Numbers of the prompts that every run of both sides asked; None where the sides asked different ones."""
-    of_runs = [np.array(lap.prompts, object)[_values(lap, metric) > 0].tolist() for lap in (*base.laps, *new.laps)]
+    of_runs = []
+    for lap in (*base.laps, *new.laps):
+        prompts = np.array(lap.prompts, object)
+        of_runs.append(prompts[_values(lap, metric) > 0].tolist())
     common = set(of_runs[0]).intersection(*of_runs[1:])
     # A few prompts that a run did not come to are left out; else the sides asked different things.
     for names in of_runs:
-        if sum(name in common for name in names) / max(len(names), 1) < LEAST_COMMON:
+        if sum(map(common.__contains__, names)) / max(len(names), 1) < LEAST_COMMON:
             return None
     return {name: number for number, name in enumerate(sorted(common))}
 
@@ -324,9 +348,9 @@ def _of_ratios(before: Reals, after: Reals, base: _Prompted, new: _Prompted) -> 
         base, new: Runs, for the order in which each side asked the prompts.
     """
     ratios = after - before
-    orders = [list(dict.fromkeys(side.number.tolist())) for side in (base, new)]
-    first, second = (mean_variance(ratios[order]) for order in orders)
-    if first is None or second is None or orders[0] == orders[1]:
+    base_order, new_order = list(dict.fromkeys(base.number.tolist())), list(dict.fromkeys(new.number.tolist()))
+    first, second = mean_variance(ratios[base_order]), mean_variance(ratios[new_order])
+    if first is None or second is None or base_order == new_order:
         return first
     alone = float(ratios.var(ddof=1)) / len(ratios)
     return Estimate(first.value, first.variance + second.variance - alone, min(first.freedom, second.freedom))
@@ -360,7 +384,9 @@ def percentile(figure: Figure, base: Side, new: Side, tail: float) -> Change | N
     if of_runs is None:
         return None
     # A run alone may have too few failures to show that the percentile of its side has no end.
-    pooled = [np.concatenate([_column(lap, metric) for lap in side.laps]) for side in (base, new)]
+    pooled = []
+    for side in (base, new):
+        pooled.append(np.concatenate([_column(lap, metric) for lap in side.laps]))
     for values, runs in zip(pooled, of_runs, strict=True):
         # So many requests may have no end that the percentile has none either, or may have none.
         if np.isinf(values).any():
@@ -395,7 +421,9 @@ def percentile(figure: Figure, base: Side, new: Side, tail: float) -> Change | N
 
 def _column(lap: Lap, metric: str) -> Reals:
     if metric == GAPS:
-        return np.zeros(0) if lap.gaps_ms is None else lap.gaps_ms
+        if lap.gaps_ms is None:
+            return np.zeros(0)
+        return lap.gaps_ms
     values = lap.due_values.get(metric, lap.values.get(metric, np.zeros(0)))
     return values[~np.isnan(values)]
 
@@ -416,7 +444,7 @@ def _bounds(lap: Lap, metric: str, p: float, tail: float) -> Bounds | None:
 
 
 def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
-    """Where so many requests of a run failed or were dropped that the percentile has no end: all its runs together.
+    """Where too many requests of a run failed or were dropped for the percentile to have an end: all its runs together.
 
     The interval is that from one side's lower bound to the other's upper one, for no variance is known of what has no
     end. Where neither side has an end, nobody can tell.
@@ -437,7 +465,7 @@ def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
         n_new=len(sides[1]),
         note=f"{' and '.join(lost)} failed or were dropped: they count as infinitely long",
     )
-    of_base, of_new = (percentile_interval(values, p, tail) for values in sides)
+    of_base, of_new = percentile_interval(sides[0], p, tail), percentile_interval(sides[1], p, tail)
     if of_base is None or of_new is None or base == new == math.inf:
         return change
     (base_low, base_high), (low, high) = of_base, of_new
@@ -461,9 +489,7 @@ def rate(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
         flow = lap.flows.get(figure.metric)
         if flow is None or not flow.per_s > 0:
             return None
-        doubt = None
-        if flow.slices is not None:
-            doubt = rate_variance(flow.slices, flow.seconds, flow.dependent_s)
+        doubt = None if flow.slices is None else rate_variance(flow.slices, flow.seconds, flow.dependent_s)
         return _of_estimate(flow.per_s, len(lap.prompts), doubt)
 
     short = "the steady window is too short for four blocks that are longer than a request"
@@ -517,23 +543,24 @@ def share(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
         return None
     of_sides, worth = [], []
     for side in sides:
-        counted = [one for one in side if _offered(one)]
+        counted = list(filter(_offered, side))
         if not counted:
             return None
-        hits, offered = [int(one.flags.sum()) for one in counted], [_offered(one) for one in counted]
+        hits, offered = [int(one.flags.sum()) for one in counted], list(map(_offered, counted))
         # Neighbours that fail together are worth fewer requests, and runs that differ by more than chance fewer still.
         within = 0.0
         for one in counted:
             if len(one.flags):
                 within += _offered(one) * independent_flags(one.flags, tail) / len(one.flags)
         independent = independent_in_runs(hits, offered, within, tail)
-        of_sides.append((sum(hits) / sum(offered), sum(offered)))
-        worth.append((sum(hits) / sum(offered) * independent, independent))
+        found = sum(hits) / sum(offered)
+        of_sides.append((found, sum(offered)))
+        worth.append((found * independent, independent))
     phi, p_value, method = 0.0, None, "Newcombe, not paired"
     both = _paired(sides)
     if both is not None:
         method = "Newcombe, paired by prompt"
-        first, second = (flags.astype(np.float64) for flags in both)
+        first, second = both[0].astype(np.float64), both[1].astype(np.float64)
         spread = math.sqrt(float(first.var() * second.var()))
         # The correlation of the outcomes, at least 0: prompts that fail on one side alone widen nothing.
         if spread > 0:
@@ -566,7 +593,7 @@ def _paired(sides: Sequence[Sequence[Outcomes]]) -> tuple[Flags, Flags] | None:
     if keyed[0].keys() != keyed[1].keys():
         return None
     first = np.fromiter(keyed[0].values(), np.bool_, len(keyed[0]))
-    return first, np.fromiter((keyed[1][key] for key in keyed[0]), np.bool_, len(first))
+    return first, np.fromiter(map(keyed[1].__getitem__, keyed[0]), np.bool_, len(first))
 
 
 ESTIMATORS: dict[Kind, Callable[[Figure, Side, Side, float], Change | None]]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import chain, islice
 
 import numpy as np
 
@@ -52,7 +53,9 @@ class _Judged:
 
     def bounds(self, tail: float) -> Bounds | None:
         change = self.at(tail)
-        return None if change is None else change.bounds
+        if change is None:
+            return None
+        return change.bounds
 
     def word(self, tail: float) -> Word:
         bounds = self.bounds(tail)
@@ -88,7 +91,9 @@ def judge_levels(
     for base, new in levels:
         of_level = []
         for one in figures:
-            found = _Judged(one, _at(one, base, new), share_margin if one.kind == "share" else margin)
+            found = _Judged(one, _at(one, base, new), margin)
+            if found.is_share:
+                found.margin = share_margin
             if found.at(TAIL) is not None:
                 of_level.append(found)
                 runs.append(_with_repeats(found, base, new))
@@ -117,21 +122,24 @@ def _with_repeats(found: _Judged, base: Side, new: Side) -> Runs | None:
     earlier runs.
     """
     change = found.at(TAIL)
-    runs = None if change is None else change.runs
-    if runs is None or runs.freedom:  # several runs a side say it themselves
+    if change is None or change.runs is None:
+        return None
+    runs = change.runs
+    if runs.freedom:  # several runs a side say it themselves
         return runs
     groups: list[tuple[Side, Sequence[Lap]]] = []
     for side in (base, new):
         groups += [(side, (lap, lap.again)) for lap in side.laps if lap.again is not None]
     # How they differ among themselves, not from this run: a server that changed since is what is to be found.
-    groups.append((base, list({lap.run: lap for lap in (*base.earlier, *new.earlier)}.values())))
+    by_run = {lap.run: lap for lap in (*base.earlier, *new.earlier)}
+    groups.append((base, list(by_run.values())))
     residuals: list[float] = []
     freedom = 0
     for side, laps in groups:
         effects: list[float] = []
         for lap in laps:
-            first, again = (replace(side, laps=(each,), earlier=()) for each in (laps[0], lap))
-            repeated = _at(found.figure, first, again)(TAIL)
+            first = replace(side, laps=(laps[0],), earlier=())
+            repeated = _at(found.figure, first, replace(first, laps=(lap,)))(TAIL)
             if repeated is not None and repeated.effect is not None and math.isfinite(repeated.effect):
                 effects.append(repeated.effect)
         if len(effects) > 1:
@@ -188,7 +196,7 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
         sure = one.bounds(one.tail / levels)
         if sure is not None:
             earned = slight(*sure, more_is_better=one.figure.more_is_better, share=one.is_share)
-    elif earned == "can't tell" and bounds is not None and _is_finite(change.effect, *bounds):
+    elif earned == "can't tell" and bounds is not None and all(map(math.isfinite, bounds)):
         variance = ((bounds[1] - bounds[0]) / 2 / stats.student(change.freedom, one.tail)) ** 2
         if change.freedom == math.inf and not one.is_share:
             variance += 2 * QUIET**2 / min(runs)  # of one run, runs are supposed to differ a little too
@@ -199,14 +207,17 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
             if why and earned not in (good, "can't tell"):
                 earned, needed, note = "can't tell", None, why
     low, high = bounds or (None, None)
+    ratio = None
+    if not one.is_share:
+        ratio, low, high = _exp(change.effect), _exp(low), _exp(high)
     return Verdict(
         metric=one.figure.name,
         unit=unit,
         base=change.base,
         new=change.new,
-        ratio=None if one.is_share else _exp(change.effect),
-        low=low if one.is_share else _exp(low),
-        high=high if one.is_share else _exp(high),
+        ratio=ratio,
+        low=low,
+        high=high,
         word=earned,
         runs_needed=needed,
         method=change.method,
@@ -227,10 +238,6 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
     )
 
 
-def _is_finite(*values: float | None) -> bool:
-    return all(value is not None and math.isfinite(value) for value in values)
-
-
 def _exp(log: float | None) -> float | None:
     return None if log is None else math.exp(log)
 
@@ -241,14 +248,19 @@ def _lost(base: Side, new: Side) -> tuple[str, str]:
     for side in (base, new):
         lost = due = 0
         for lap in side.laps:
-            lost += int(np.isinf(lap.due_values["e2e"]).sum()) if lap.due_values else 0
-            due += len(lap.due_values["e2e"]) if lap.due_values else len(lap.prompts)
-        shares.append(lost / due if due else 0.0)
+            if lap.due_values:
+                lost += int(np.isinf(lap.due_values["e2e"]).sum())
+                due += len(lap.due_values["e2e"])
+            else:  # all completed
+                due += len(lap.prompts)
+        shares.append(lost / max(due, 1))
     both = f"{100 * shares[0]:.3g} % of BASE and {100 * shares[1]:.3g} % of NEW failed or were dropped"
     text = f"{both}: they count as infinitely long"
     if shares[1] > shares[0] + SHARE_MARGIN:
         return text, ""
-    return "", text if shares[0] > shares[1] + SHARE_MARGIN else ""
+    if shares[0] > shares[1] + SHARE_MARGIN:
+        return "", text
+    return "", ""
 
 
 # -- over several levels
@@ -263,40 +275,43 @@ def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:
     differ, as a closing level shows it, they count as rising and falling together. None of shares, of several metrics,
     of fewer than two levels, or without intervals.
     """
-    rows = [_mean_at(verdicts) for verdicts in metrics]
-    changes = [None if at is None else at(TAIL) for at in rows]
-    runs = [None if change is None else change.runs for change in changes]
-    of_levels = [[v.runs for v in verdicts if v.bounds is not None and v.runs is not None] for verdicts in metrics]
-    every = list(runs)
-    for each in of_levels:
-        every += each
-    doubts = iter(moderated(every))
-    of_means = [next(doubts) for _ in runs]
+    # What the mean of each metric says of how much runs differ, and each of its levels.
+    rows, of_means = [], []
+    of_levels: list[list[Runs]] = []
+    for verdicts in metrics:
+        at = _mean_at(verdicts)
+        rows.append(at)
+        of_means.append(None if at is None else at(TAIL).runs)
+        of_levels.append([v.runs for v in verdicts if v.bounds is not None and v.runs is not None])
+    # All are moderated together, and come back in the same order.
+    doubts = moderated([*of_means, *chain.from_iterable(of_levels)])
+    doubts_of_levels = iter(doubts[len(of_means) :])
     judged: list[_Judged | None] = []
-    for verdicts, at, own, doubt, each in zip(metrics, rows, runs, of_means, of_levels, strict=True):
-        of_each = [next(doubts) for _ in each]
+    for verdicts, at, own, doubt, each in zip(metrics, rows, of_means, doubts, of_levels, strict=False):
+        of_each = list(islice(doubts_of_levels, len(each)))
         if at is None:
             judged.append(None)
             continue
+        one = _Judged(figure(verdicts[0].metric), at, verdicts[0].margin)
         if own is not None and own.freedom:
-            at = _doubted(at, own, doubt)
+            one.at = _doubted(at, own, doubt)
         # One run a side: only repeats of a level say how much runs differ.
         elif len(each) == len(verdicts) and _of_one_run(verdicts):
-            at = _doubted(at, each[0], _shared_by_levels(each, of_each))
-        judged.append(_Judged(figure(verdicts[0].metric), at, verdicts[0].margin))
-    _holm([one for one in judged if one is not None])
+            one.at = _doubted(at, each[0], _shared_by_levels(each, of_each))
+        judged.append(one)
+    _holm(list(filter(None, judged)))
     found: list[Verdict | None] = []
-    for verdicts, one in zip(metrics, judged, strict=True):
-        if one is None:
+    for verdicts, mean in zip(metrics, judged, strict=True):
+        if mean is None:
             found.append(None)
         else:
             fewest = min(v.runs_base for v in verdicts), min(v.runs_new for v in verdicts)
-            found.append(_worded(one, fewest, "", 1, ("", "")))
+            found.append(_worded(mean, fewest, "", 1, ("", "")))
     return found
 
 
 def _of_one_run(verdicts: Sequence[Verdict]) -> bool:
-    return all(min(v.runs_base, v.runs_new) < 2 for v in verdicts)
+    return max(min(v.runs_base, v.runs_new) for v in verdicts) < 2
 
 
 def _shared_by_levels(runs: Sequence[Runs], doubts: Sequence[Estimate | None]) -> Estimate | None:
@@ -308,45 +323,59 @@ def _shared_by_levels(runs: Sequence[Runs], doubts: Sequence[Estimate | None]) -
     Returns:
         None where no level says how much runs differ.
     """
-    known = [doubt for doubt in doubts if doubt is not None]
-    if len(known) < len(runs):
-        return None
-    count = len(runs)
-    within = [(one.within or 0.0) * one.part for one in runs]
-    between = [math.sqrt(max(doubt.variance - own, 0.0)) for doubt, own in zip(known, within, strict=True)]
+    count, fewest = len(runs), math.inf
+    values, within, between = [], [], []
+    for one, doubt in zip(runs, doubts, strict=True):
+        if doubt is None:
+            return None
+        fewest = min(fewest, doubt.freedom)
+        values.append(doubt.value)
+        within.append((one.within or 0.0) * one.part)
+        between.append(math.sqrt(max(doubt.variance - within[-1], 0.0)))
     shared = (math.fsum(between) / count) ** 2
     variance = math.fsum(within) / count**2 + shared
-    # Welch and Satterthwaite: only the part between runs rests on few values.
-    freedom = min(doubt.freedom for doubt in known) * (variance / shared) ** 2 if shared else math.inf
-    return Estimate(mean_of([doubt.value for doubt in known]), variance, freedom)
+    freedom = math.inf
+    if shared:
+        # Welch and Satterthwaite: only the part between runs rests on few values.
+        freedom = fewest * (variance / shared) ** 2
+    return Estimate(mean_of(values), variance, freedom)
 
 
-def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
+def _mean_at(verdicts: Sequence[Verdict]) -> Callable[[float], Change] | None:
     """The mean over levels, with its interval at a tail; None where a level has no ratio with an interval."""
     n, logs, intervals = len(verdicts), [], []
+    n_base = n_new = 0
     for v in verdicts:
-        has_interval = v.bounds is not None and v.low is not None
-        if not has_interval or v.ratio is None or not 0 < v.ratio < math.inf or v.metric != verdicts[0].metric:
+        if v.bounds is None or v.low is None or v.metric != verdicts[0].metric:
+            return None
+        if v.ratio is None or not 0 < v.ratio < math.inf:
             return None
         logs.append(math.log(v.ratio))
         intervals.append(v.bounds)
+        n_base += v.n_base
+        n_new += v.n_new
     if n < 2:
         return None
     # What a level shows of the machine in one run, the next shows too: the mean of each run takes that out.
     # Run by run, where they are pairs and equally many in every level.
     runs: Runs | None = None
     by_run: tuple[float, ...] = ()
-    of_levels = [v.runs for v in verdicts if v.runs is not None and v.paired]
-    if len(of_levels) == n and len({one.freedom for one in of_levels}) == 1:
-        means = tuple(mean_of(each) for each in zip(*(one.residuals for one in of_levels), strict=True))
-        within = [one.within for one in of_levels if one.within is not None]
-        mean_within = math.fsum(within) / n**2 if len(within) == n else None
+    of_levels, residuals, within = [], [], []
+    for v in verdicts:
+        if v.runs is not None and v.paired:
+            of_levels.append(v.runs)
+            residuals.append(v.runs.residuals)
+            if v.runs.within is not None:
+                within.append(v.runs.within)
+    if len(of_levels) == n and len(set(map(len, residuals))) == 1:
+        means = tuple(map(mean_of, zip(*residuals, strict=True)))
         of_all = mean_of([one.effect for one in of_levels])
+        mean_within = math.fsum(within) / n**2 if len(within) == n else None
         runs = replace(of_levels[0], effect=of_all, within=mean_within, residuals=means)
         by_run = tuple(of_all + residual for residual in means)
 
     def at(tail: float) -> Change:
-        known = [bounds for each in intervals if each is not None and (bounds := each(tail)) is not None]
+        known = list(filter(None, (each(tail) for each in intervals)))
         low = high = None
         if runs is not None:
             how = ", run by run"
@@ -356,7 +385,7 @@ def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
             low, high = stats.mover(logs, known, [1 / n] * n)
             how = " as if independent"
         else:
-            low, high = (mean_of(ends) for ends in zip(*known, strict=True))
+            low, high = map(mean_of, zip(*known, strict=True))
             how = " as if they rose and fell together"
         return Change(
             base=None,
@@ -365,8 +394,8 @@ def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
             low=low,
             high=high,
             method=f"geometric mean of {n} levels{how}",
-            n_base=sum(v.n_base for v in verdicts),
-            n_new=sum(v.n_new for v in verdicts),
+            n_base=n_base,
+            n_new=n_new,
             by_run=by_run,
             paired=bool(by_run),
             runs=runs,

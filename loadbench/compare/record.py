@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from loadbench.compare.verdict import (
     WITHIN,
     Verdict,
     figure,
+    rates,
     shares,
     withheld,
 )
@@ -36,12 +37,13 @@ SCHEMA = 1
 MOST_EARLIER = 5
 """Runs before one that are read for how much runs differ: the last ones are of the machine as it is now."""
 _ALL = frozenset(one.key for one in figures.of("verdict"))
-_RATES = frozenset(one.key for one in figures.of("verdict") if not one.values and one.unit != "share")
 _SPARED: Mapping[str, Collection[str]] = {
-    "V1": _ALL - _RATES,
+    "V1": _ALL - set(rates()),
     "V4": shares(),
-    "V5": ("ttft", "tpot", "itl", "client_queue", "failed"),
-    "V6": _ALL - {"output_tokens_per_s", "input_tokens_per_s", "goodput", "tpot"},
+    "V5": ("ttft", "tpot", "itl", "client_queue", "failed", "tokens_per_s_per_user", "prefill_tokens_per_s"),
+    "V6": _ALL
+    - {"output_tokens_per_s", "input_tokens_per_s", "goodput", "tpot"}
+    - {"tokens_per_s_per_user", "normalised_latency"},
 }
 """Metrics that a red gate leaves a verdict: a short window makes rates accidental and nothing else, failures are no
 reason not to say that more fail, other lengths none not to compare first tokens, two counts of tokens none not to
@@ -84,16 +86,19 @@ class Group:
 
     def facts(self) -> Record:
         """What a comparison says of this side."""
-        targets = [run.info.get("target") or {} for run in self.runs]
-        runs = [(str(run.path), run.info.get("start"), len(run.levels)) for run in self.runs]
+        runs, kinds = [], []
+        for run in self.runs:
+            runs.append({"folder": str(run.path), "start": run.info.get("start"), "levels": len(run.levels)})
+            kinds.append((run.info.get("target") or {}).get("kind"))
+        target = self.runs[0].info.get("target") or {}
         return {
             "name": self.name,
-            "runs": [dict(zip(("folder", "start", "levels"), run, strict=True)) for run in runs],
+            "runs": runs,
             "models": self.models,
-            "server": targets[0].get("kind"),
-            "server_version": targets[0].get("version"),
-            "base_url": targets[0].get("base_url"),
-            "simulated": "simulator" in [target.get("kind") for target in targets],
+            "server": kinds[0],
+            "server_version": target.get("version"),
+            "base_url": target.get("base_url"),
+            "simulated": "simulator" in kinds,
         }
 
 
@@ -104,6 +109,7 @@ def gather(
     slo: Sequence[str] | None = None,
     summaries: Mapping[Path, Summary] | None = None,
     apart: Collection[Path] | None = None,
+    read: Callable[[Path], Run] = store.read,
 ) -> Group:
     """One side from its runs.
 
@@ -114,11 +120,12 @@ def gather(
         summaries: By run folder, what `metrics.summary` returned of it, where that is at hand.
         apart: Folders of the other side. Where they are named and there is one run, `earlier` runs say how much runs
             differ.
+        read: Reads those, which both sides may share.
     """
     measured = sides(runs, slo)
     # Several runs say themselves how much runs differ.
     if apart is not None and len(runs) == 1:
-        for key, side in sides(earlier(runs[0], apart), slo).items():
+        for key, side in sides(earlier(runs[0], apart, read), slo).items():
             if key in measured:
                 measured[key] = replace(measured[key], earlier=side.laps)
     gates: dict[Key, list[Gate]] = {}
@@ -131,18 +138,22 @@ def gather(
             # The noise band is its model's own, not that of the whole run.
             bands = noise([band for band in summary.noise if band.model == level.model])
             at = gates.setdefault((str(level.model), load_of(level.id, level.model)), [])
-            at += [_gate(one, run, str(level.id)) for one in level.warnings if one.severity != "note"]
-            at += [_gate(one, run, "") for one in (*whole, *bands) if one.severity != "note"]
+            at += _gates(level.warnings, run, str(level.id))
+            at += _gates((*whole, *bands), run, "")
     return Group(name or runs[0].path.name, tuple(runs), measured, gates, slo)
 
 
-def _gate(one: Finding, run: Run, level: str) -> Gate:
-    name = checks.NAMES.get(one.code, one.code)
-    gate = {"code": one.code, "severity": one.severity, "text": one.text}
-    return {**gate, "name": name, "run": run.path.name, "level": level}
+def _gates(findings: Iterable[Finding], run: Run, level: str) -> list[Gate]:
+    gates = []
+    for one in findings:
+        if one.severity != "note":
+            gate = {"code": one.code, "severity": one.severity, "text": one.text}
+            gate |= {"name": checks.NAMES.get(one.code, one.code), "run": run.path.name, "level": level}
+            gates.append(gate)
+    return gates
 
 
-def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
+def earlier(run: Run, apart: Collection[Path] = (), read: Callable[[Path], Run] = store.read) -> list[Run]:
     """Runs of the same folder that began before this one and did the same on the same machine; the last ones.
 
     Args:
@@ -164,7 +175,7 @@ def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
     found: list[Run] = []
     for _, path in sorted(alike)[-MOST_EARLIER:]:
         try:
-            found.append(store.read(path))
+            found.append(read(path))
         except LoadbenchError:
             continue
     return found
@@ -209,13 +220,15 @@ def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:
         for difference in differences(base.runs[0].info, run.info, terms.meant):
             found.setdefault(difference.what, difference)
     # Which model ran where is compared level by level, for a run may hold several.
-    apart = [one for what, one in found.items() if what not in OF_LEVEL]
-    apart = sorted([*apart, *_among(base, "BASE"), *_among(new, "NEW")], key=lambda one: rank(one.severity))
+    for what in OF_LEVEL:
+        found.pop(what, None)
+    apart = [*found.values(), *_among(base, "BASE"), *_among(new, "NEW")]
+    apart.sort(key=lambda one: rank(one.severity))
     if terms.metrics is None:
-        same = all(one.model == other.model for one, other in pairs)
-        usual = DEFAULT if same else OF_MODELS
-        same_slo = base.slo is not None or all(one.what != "slo" for one in apart)
-        terms = replace(terms, metrics=(*usual, *_attained(pairs, same_slo)))
+        usual: tuple[str, ...] = OF_MODELS if any(one.model != other.model for one, other in pairs) else DEFAULT
+        if base.slo is not None or "slo" not in [one.what for one in apart]:
+            usual += _attained(pairs)
+        terms = replace(terms, metrics=usual)
     facts: Record = {"kind": "runs", "base": base.facts(), "new": new.facts()}
     facts |= {"only_base": _rest(base.sides.values(), pairs), "only_new": _rest(new.sides.values(), pairs)}
     return {**facts, **_judged((base, new), pairs, apart, terms)}
@@ -230,25 +243,30 @@ def compare_models(group: Group, base: str, new: str, terms: Terms | None = None
     terms = terms or Terms()
     pairs = against(group.sides, base, new)
     meant = tuple(dict.fromkeys((*terms.meant, *OF_LEVEL)))
-    terms = replace(terms, meant=meant, metrics=terms.metrics or (*OF_MODELS, *_attained(pairs, True)))
+    terms = replace(terms, meant=meant, metrics=terms.metrics or (*OF_MODELS, *_attained(pairs)))
     facts: Record = {"kind": "models"}
     for place, name in (("base", base), ("new", new)):
         facts[place] = {**group.facts(), "name": name, "models": [name]}
-    for place, name in (("only_base", base), ("only_new", new)):
-        facts[place] = _rest((side for side in group.sides.values() if side.model == name), pairs)
+        own = [side for side in group.sides.values() if side.model == name]
+        facts[f"only_{place}"] = _rest(own, pairs)
     return {**facts, **_judged((group, group), pairs, _among(group, group.name), terms)}
 
 
 def _rest(sides: Iterable[Side], pairs: Sequence[tuple[Side, Side]]) -> list[Row]:
     """Levels that the other side has not."""
-    paired = list(itertools.chain.from_iterable(pairs))
-    return [{"model": one.model, "load": one.load} for one in sides if not any(one is side for side in paired)]
+    paired = set(itertools.chain.from_iterable(pairs))
+    return [{"model": one.model, "load": one.load} for one in sides if one not in paired]
 
 
-def _attained(pairs: Sequence[tuple[Side, Side]], same_slo: bool) -> tuple[str, ...]:
-    """Attainment, where both sides were held to the same bounds."""
-    laps = [lap for pair in pairs for side in pair for lap in side.laps]
-    return ("attainment",) if laps and same_slo and all("attainment" in lap.outcomes for lap in laps) else ()
+def _attained(pairs: Sequence[tuple[Side, Side]]) -> tuple[str, ...]:
+    """Attainment, where every run was held to bounds."""
+    for side in itertools.chain.from_iterable(pairs):
+        for lap in side.laps:
+            if "attainment" not in lap.outcomes:
+                return ()
+    if not pairs:
+        return ()
+    return ("attainment",)
 
 
 def _among(group: Group, name: str) -> list[Difference]:
@@ -277,7 +295,8 @@ def _judged(
         own = [*ran(one, other, terms.meant), *between(one, other)]
         gates: list[Gate] = []
         for name, group, side in zip(("base", "new"), groups, (one, other), strict=True):
-            gates += [{**gate, "side": name} for gate in group.gates.get((side.model, side.load), ())]
+            for gate in group.gates.get((side.model, side.load), ()):
+                gates.append({**gate, "side": name})
         gates.sort(key=lambda gate: rank(gate["severity"]))
         verdicts = [_held_back(verdict, [*apart, *own], gates) for verdict in of_level]
         by_metric = of_models.setdefault((one.model, other.model), {})
@@ -294,9 +313,9 @@ def _judged(
                 "runs_base": one.runs,
                 "runs_new": other.runs,
                 "interleaved": one.runs > 1 and interleaved(one, other),
-                "differences": [asdict(difference) for difference in own],
+                "differences": list(map(asdict, own)),
                 "gates": gates,
-                "verdicts": [_plain(verdict) for verdict in verdicts],
+                "verdicts": list(map(_plain, verdicts)),
             }
         )
     over: list[Record] = []
@@ -312,7 +331,7 @@ def _judged(
         "share_margin": terms.share_margin,
         "metrics": metrics,
         "meant": list(terms.meant),
-        "differences": [asdict(difference) for difference in apart],
+        "differences": list(map(asdict, apart)),
         "levels": levels,
         "over_levels": over,
         **overall(rows, mean_rows),
@@ -337,15 +356,20 @@ def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Ga
         spared = metric in _SPARED.get(code, ()) or (metric == "failed" and code not in _UNSPARING)
         if gate["severity"] == "red" and not spared:
             why[f"{checks.titled(code)} of {gate['side'].upper()}"] = None
-    return withheld(verdict, f"red: {', '.join(why)}") if why else verdict
+    if not why:
+        return verdict
+    return withheld(verdict, f"red: {', '.join(why)}")
 
 
 def _plain(verdict: Verdict) -> Record:
     plain: Record = {}
     for one in fields(verdict):
-        if one.compare:  # the others are what the mean over levels is made of
-            value = getattr(verdict, one.name)
-            plain[one.name] = significant(value) if isinstance(value, float) else value
+        if not one.compare:
+            continue  # it is what the mean over levels is made of
+        value = getattr(verdict, one.name)
+        if isinstance(value, float):
+            value = significant(value)
+        plain[one.name] = value
     plain["by_run"] = [significant(ratio) for ratio in verdict.by_run]
     return {**plain, "more_is_better": figure(verdict.metric).more_is_better}
 
@@ -366,16 +390,17 @@ def overall(levels: Sequence[Row], means: Sequence[Row]) -> Record:
     'slower'
     """
     over = {_of(mean): mean["word"] for mean in means}
-    decisive, exceptions = [*means], []
+    decisive, exceptions, unsettled = [*means], [], []
+    words: list[str | None] = []
     for one in levels:
         if _of(one) not in over or one["word"] == "no verdict":
             decisive.append(one)
         if one["word"] in (*BAD, *GOOD) and over.get(_of(one), one["word"]) != one["word"]:
             exceptions.append(one)
-    unsettled, words = [], [str(one["word"]) for one in exceptions]
+            words.append(one["word"])
     for one in decisive:
         if one["word"] != "can't tell":
-            words.append(str(one["word"]))
+            words.append(one["word"])
         elif one["metric"] not in shares():
             # Without a single failure it takes thousands of requests to hold a share within a point: nothing to settle.
             unsettled.append(one)
@@ -387,7 +412,7 @@ def _of(one: Row) -> tuple[str | None, ...]:
     return one["base_model"], one["new_model"], one["metric"]
 
 
-def _word(words: Sequence[str]) -> Overall:
+def _word(words: Sequence[str | None]) -> Overall:
     """One word for several: what is worse beyond the margin is never outweighed by what is the same.
 
     >>> _word(["same", "slower", "worse"]), _word(["faster", "slower"]), _word(["same", "can't tell"]), _word([])
@@ -403,7 +428,9 @@ def _word(words: Sequence[str]) -> Overall:
     for word in ("slower", "worse", "faster", "better"):
         if word in present:
             return word
-    return "same" if present & set(WITHIN) else "can't tell"
+    if present & set(WITHIN):
+        return "same"
+    return "can't tell"
 
 
 # -- the models of one run
@@ -426,5 +453,9 @@ def of_run(run: Run, summary: Summary, terms: Terms | None = None) -> list[Recor
         return []
     group = gather([run], summaries={run.path: summary})
     first, *others = group.models or [""]
-    records = [compare_models(group, first, other, terms) for other in others]
-    return [record for record in records if record["levels"]]
+    records = []
+    for other in others:
+        record = compare_models(group, first, other, terms)
+        if record["levels"]:
+            records.append(record)
+    return records

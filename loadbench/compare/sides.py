@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter, ne
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from loadbench import figures
 from loadbench.metrics import Requests, models, request, window
 from loadbench.metrics.level import level_facts
-from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
+from loadbench.metrics.slo import STREAMED, Objectives, undecided
 from loadbench.metrics.window import Window
 from loadbench.scenario.bounds import Bound
 from loadbench.stats.blocks import SLICES
@@ -70,7 +71,7 @@ class Lap:
         run: Name of the run's folder.
         began: When, ISO 8601.
         prompts: Ids of the prompts of the measured requests that completed, in the order of start.
-        values: By metric, one value in ms for each of those requests; NaN where undefined.
+        values: By metric, one value for each of those requests, of times in ms; NaN where undefined.
         due_values: The same of all requests that were due, infinite where one failed or was dropped; empty where all
             completed.
         gaps_ms: Gaps between tokens of those requests, request after request, flat; None where they do not exist.
@@ -135,7 +136,8 @@ def interleaved(base: Side, new: Side) -> bool:
         return False
     # The first two runs are a pair, the next two another: A B, B A is one of each side in both.
     order = sorted([(lap.began, 0) for lap in base.laps] + [(lap.began, 1) for lap in new.laps])
-    return all(first[1] != second[1] for first, second in zip(order[::2], order[1::2], strict=True))
+    turns = [side for _, side in order]
+    return all(map(ne, turns[::2], turns[1::2]))
 
 
 def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Side]:
@@ -154,7 +156,9 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Si
         own: dict[Key, list[Lap]] = defaultdict(list)
         closing: list[tuple[Key, Lap]] = []
         for data in run.levels:
-            found = lap(run, data, slo) if data.facts.get("status") == "complete" else None
+            if data.facts.get("status") != "complete":
+                continue
+            found = lap(run, data, slo)
             if found is None:
                 continue
             key = found.model, load_of(data.facts.get("id"), found.model)
@@ -167,7 +171,9 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Si
                 own[key][0] = replace(own[key][0], again=again)
         for key, laps in own.items():
             gathered[key] += laps
-    return {key: Side(*key, tuple(sorted(laps, key=lambda one: one.began))) for key, laps in gathered.items()}
+    for laps in gathered.values():
+        laps.sort(key=attrgetter("began"))
+    return {key: Side(*key, tuple(laps)) for key, laps in gathered.items()}
 
 
 def matched(base: Mapping[Key, Side], new: Mapping[Key, Side]) -> list[tuple[Side, Side]]:
@@ -175,13 +181,16 @@ def matched(base: Mapping[Key, Side], new: Mapping[Key, Side]) -> list[tuple[Sid
 
     Where each side has one model and they are called differently, those are matched: that is what is compared.
     """
-    pairs = [(side, new[key]) for key, side in base.items() if key in new]
-    names = [{model for model, _ in side} for side in (base, new)]
-    if pairs or len(names[0]) != 1 or len(names[1]) != 1:
-        return pairs
-    # `compare` of two models by hand: two folders of one model each.
-    [other] = names[1]
-    return [(side, new[other, load]) for (_, load), side in base.items() if (other, load) in new]
+    models_base, models_new = {model for model, _ in base}, {model for model, _ in new}
+    renamed = None
+    if len(models_base) == len(models_new) == 1:  # `compare` of two models by hand: two folders of one model each
+        [renamed] = models_new
+    pairs = []
+    for (model, load), side in base.items():
+        key = (renamed or model, load)
+        if key in new:
+            pairs.append((side, new[key]))
+    return pairs
 
 
 def against(found: Mapping[Key, Side], base: str, new: str) -> list[tuple[Side, Side]]:
@@ -206,13 +215,11 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         return None
     opened = facts.request_rate_per_s is not None
     burst = (request.burst_share(requests, results) or 0.0) > request.BURST
-    values = {
-        "ttft": requests.ttft_from_due if opened else requests.ttft,
-        # Tokens that came in one burst have no time of their own (V13).
-        "tpot": np.full(len(results), np.nan) if burst else requests.tpot,
-        "e2e": requests.e2e,
-        "client_queue": requests.client_queue,
-    }
+    times = {**requests.times(opened), "thinking": requests.thinking}
+    values = {name: column / 1e6 for name, column in times.items()} | requests.rates(results, facts.round_trip_ms)
+    if burst:  # tokens that came in one burst have no time of their own (V13)
+        for name in STREAMED:
+            values.pop(name, None)
     due: dict[str, Reals] = {}
     # Where all completed, the values are of all that was due, and no second column is kept.
     failed = requests.measured & ~requests.completed & ~requests.cancelled
@@ -220,16 +227,15 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         due = request.due_times(requests, facts.dropped or 0, opened)
         if burst:
             due.pop("tpot", None)
-    has_gaps = streamed and not burst and data.gaps_kept
-    sizes = np.diff(results.gap_offsets)
-    # A bound on what the answers do not show is undecided, not missed.
-    undecided: Sequence[str] = () if data.gaps_kept else ("itl",)
-    if not streamed:
-        undecided = WHOLE
-    elif burst:
-        undecided = STREAMED
-    bounds = [Bound.parse(text) for text in (slo if slo is not None else scenario.get("slo") or ())]
-    objectives = Objectives(bounds, results, requests, facts.offered, opened, undecided)
+    gaps_ms = gap_sizes = None
+    if streamed and not burst and data.gaps_kept:
+        sizes = np.diff(results.gap_offsets)
+        gaps_ms = results.gaps_us[np.repeat(requests.population, sizes)] / 1e3
+        gap_sizes = sizes[completed]
+    without = undecided(requests, results, gaps_kept=data.gaps_kept, burst=burst)
+    if slo is None:
+        slo = scenario.get("slo") or ()
+    objectives = Objectives(list(map(Bound.parse, slo)), results, requests, facts.offered, opened, without)
     sent = np.flatnonzero(requests.measured)
     prompts = [results.prompt[row] for row in sent]
     outcomes = {"failed": Outcomes(failed[sent], prompts)}
@@ -237,20 +243,22 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
     if good is not None:
         outcomes["attainment"] = Outcomes(good[sent], prompts, facts.offered)
     tokens = requests.tokens[completed]
+    output_tokens = None if np.isnan(tokens).all() else float(np.nanmean(tokens))
+    reasons = Counter(results.finish_reason[row] or "none" for row in completed)
     ran = models.what_ran(run.info).get(str(facts.model)) or Ran()
     return Lap(
         run=run.path.name,
         began=facts.began or "",
         prompts=[results.prompt[row] for row in completed],
-        values={name: column[completed] / 1e6 for name, column in values.items()},
+        values={name: column[completed] for name, column in values.items()},
         due_values={name: column / 1e6 for name, column in due.items()},
-        gaps_ms=results.gaps_us[np.repeat(requests.population, sizes)] / 1e3 if has_gaps else None,
-        gap_sizes=sizes[completed] if has_gaps else None,
+        gaps_ms=gaps_ms,
+        gap_sizes=gap_sizes,
         flows=_flows(facts, results, requests, objectives),
         outcomes=outcomes,
-        output_tokens=None if np.isnan(tokens).all() else float(np.nanmean(tokens)),
+        output_tokens=output_tokens,
         token_source=request.token_source(requests),
-        finish_reasons=dict(sorted(Counter(results.finish_reason[row] or "none" for row in completed).items())),
+        finish_reasons=dict(sorted(reasons.items())),
         model=str(facts.model),
         device=ran.device or facts.device,
         execution_provider=ran.execution_provider or facts.execution_provider,
@@ -270,9 +278,11 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
     for start_ns, end_ns in itertools.pairwise(edges.tolist()):
         piece = Window(start_ns, end_ns, steady.by_share)
         done = piece.counts(results.sent, results.last_token)
-        # Of a whole answer nothing is seen to arrive before all of it is there.
-        output = window.arrived(piece, results, requests) if requests.streamed else done
-        read = piece.holds(results.first_token) if requests.streamed else done
+        if requests.streamed:
+            output = window.arrived(piece, results, requests)
+            read = piece.holds(results.first_token).astype(np.float64)
+        else:  # nothing of a whole answer is seen to arrive before all of it is there
+            output = read = done
         slices["output_tokens_per_s"].append(float(np.nansum(output * requests.tokens)))
         slices["characters_per_s"].append(float((output * results.characters).sum()))
         slices["input_tokens_per_s"].append(float(np.nansum(read * results.input_tokens)))
@@ -281,10 +291,13 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
     dependent_s = float(np.nanmean(requests.in_flight[requests.population])) / 1e9
     flows = {}
     for one in figures.of("verdict"):
-        if one.values or one.unit == "share":
+        if one.values or one.is_median or one.unit == "share":
             continue
-        per_s = objectives.goodput_per_s(steady) if one.key == "goodput" else getattr(rates, one.key)
+        if one.key == "goodput":
+            per_s = objectives.goodput_per_s(steady)
+        else:
+            per_s = getattr(rates, one.key)
+        amounts = np.array(slices[one.key]) if one.key in slices else None
         if per_s is not None:
-            amounts = np.array(slices[one.key]) if one.key in slices else None
             flows[one.key] = Flow(per_s, amounts, steady.length_s, dependent_s)
     return flows

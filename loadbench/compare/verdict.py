@@ -60,21 +60,34 @@ def figure(name: str) -> Figure:
     if found is not None and "verdict" in found.figure.doors:
         if found.figure.unit == "share":
             kind = "share"
+        elif found.figure.is_median:
+            kind = "percentile"
         elif not found.figure.values:
             kind = "rate"
         elif found.statistic in PERCENTILES:
             kind = "percentile"
-        elif found.figure.values == "requests" and found.statistic != "max":  # no verdict on the mean of all gaps
-            kind = "typical" if found.statistic is None else "mean"
+        elif found.figure.values == "requests" and found.statistic is None:
+            kind = "typical"
+        elif found.figure.values == "requests" and found.statistic == "mean":  # no verdict on the mean of all gaps
+            kind = "mean"
     if found is None or kind is None:
-        some = figures.of("verdict")
-        times = [one.key for one in some if one.values == "requests"]
-        rates = [one.key for one in some if not one.values and one.unit != "share"]
-        examples = ", ".join((*times, "ttft_p95", "itl_p99", "e2e_mean", *rates, *shares()))
+        of_requests = [one.key for one in figures.of("verdict") if one.values == "requests" or one.is_median]
+        examples = ", ".join((*of_requests, "ttft_p95", "itl_p99", "e2e_mean", *rates(), *shares()))
         raise UsageError(f"no verdict on {name!r}: write a metric with or without a statistic, as {examples}")
     one = found.figure
-    p = PERCENTILES[found.statistic or ""] if kind == "percentile" else None
+    p = None
+    if kind == "percentile":
+        p = PERCENTILES["p50" if one.is_median else found.statistic or ""]
     return Figure(name=name, metric=one.key, kind=kind, p=p, unit=one.unit, more_is_better=one.more_is_better)
+
+
+def rates() -> tuple[str, ...]:
+    """The rates in the steady window that a verdict can be about."""
+    found = []
+    for one in figures.of("verdict"):
+        if not one.values and not one.is_median and one.unit != "share":
+            found.append(one.key)
+    return tuple(found)
 
 
 def shares() -> tuple[str, ...]:
@@ -119,7 +132,8 @@ class Runs:
     @property
     def expected(self) -> float:
         """Of one run or pair, if runs differ by no more than they do on a quiet machine."""
-        return (self.within or 0.0) + QUIET**2 * (2 if self.paired else 1)
+        runs = 2 if self.paired else 1
+        return (self.within or 0.0) + runs * QUIET**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +163,18 @@ def moderated(found: Sequence[Runs | None]) -> list[Estimate | None]:
     """
     doubts: list[Estimate | None] = [None] * len(found)
     for paired in (True, False):  # a pair's variance is that of two runs: they have nothing in common
-        same = [one for one in found if one is not None and one.paired is paired]
-        common = _common([one for one in same if one.freedom and one.within is not None])
-        for place, one in enumerate(found):
-            if one is not None and one.paired is paired:
-                doubts[place] = _doubt(one, common)
+        same = {place: one for place, one in enumerate(found) if one is not None and one.paired is paired}
+        common = _common([one for one in same.values() if one.freedom and one.within is not None])
+        for place, one in same.items():
+            doubts[place] = _doubt(one, common)
     return doubts
 
 
 def _doubt(one: Runs, common: _Common | None) -> Estimate | None:
     if common is None or one.within is None:
-        return Estimate(one.effect, one.variance * one.part, one.freedom) if one.freedom else None
+        if not one.freedom:
+            return None
+        return Estimate(one.effect, one.variance * one.part, one.freedom)
     variance = common.scale * one.expected
     if not one.freedom:
         return Estimate(one.effect, max(variance, one.within) * one.part, common.freedom)
@@ -170,13 +185,18 @@ def _doubt(one: Runs, common: _Common | None) -> Estimate | None:
 def _common(known: Sequence[Runs]) -> _Common | None:
     if not known:
         return None
-    freedoms = [one.freedom for one in known]
-    ratios = np.array([one.variance / one.expected for one in known])
+    freedoms, found = [], []
+    by_size: dict[int, list[tuple[float, ...]]] = {}
+    for one in known:
+        freedoms.append(one.freedom)
+        found.append(one.variance / one.expected)
+        by_size.setdefault(len(one.residuals), []).append(one.residuals)
+    ratios = np.array(found)
     scale = float(ratios.mean())
     # The sum over all pairs of metrics of the squared correlation of their residuals; those of other runs count as 1.
     shared = 0.0
-    for size in {len(one.residuals) for one in known}:
-        rows = np.array([one.residuals for one in known if len(one.residuals) == size])
+    for same in by_size.values():
+        rows = np.array(same)
         lengths = np.sqrt(np.square(rows).sum(axis=1))
         unit = rows / np.where(lengths > 0, lengths, 1.0)[:, np.newaxis]
         squares = np.square(unit @ unit.T)
@@ -292,7 +312,9 @@ def word(low: float, high: float, edge: float, *, more_is_better: bool, share: b
     if low > edge or high < -edge:
         words = GOOD if (low > edge) == more_is_better else BAD
         return words[share]
-    return "same" if low > -edge and high < edge else "can't tell"
+    if low > -edge and high < edge:
+        return "same"
+    return "can't tell"
 
 
 def slight(low: float, high: float, *, more_is_better: bool, share: bool = False) -> Word:
@@ -303,10 +325,9 @@ def slight(low: float, high: float, *, more_is_better: bool, share: bool = False
     """
     if low <= 0 <= high:
         return "same"
-    good = (low > 0) == more_is_better
-    if share:
-        return "slightly better" if good else "slightly worse"
-    return "slightly faster" if good else "slightly slower"
+    if (low > 0) == more_is_better:
+        return "slightly better" if share else "slightly faster"
+    return "slightly worse" if share else "slightly slower"
 
 
 def runs_needed(
@@ -333,7 +354,7 @@ def runs_needed(
         unit *= freedom / (freedom - 2) if freedom > 3 else 3.0
 
     def settles(many: int) -> bool:
-        """Whether the interval of so many runs lies on one side of the edges often enough."""
+        """Whether the interval of this many runs lies on one side of the edges often enough."""
         spread = math.sqrt(unit / many)
         half = student(freedom * many / runs, tail) * spread
         estimate = NormalDist(effect, spread or 1e-12)

@@ -81,9 +81,9 @@ class Engine:
         Args:
             prompts: Those that are to be made up are made up now, those of a trace right before they are due.
         """
-        replays = any(prompt.at_s is not None for prompt in prompts)
-        self._load.prompts = prompts if replays else [written(prompt, line) for prompt in prompts]
-        self._load.line = line
+        if all(prompt.at_s is None for prompt in prompts):
+            prompts = [written(prompt, line) for prompt in prompts]
+        self._load.prompts, self._load.line = prompts, line
 
     def stop(self) -> None:
         """Start no further request; those in flight run to their end."""
@@ -109,8 +109,10 @@ class Engine:
         """
         level, share = progress.level, self._load.share
         limits = share.limits(progress.limits)
-        in_open_loop = min(limits.warmup, limits.max_streams)
-        streams = in_open_loop if level.concurrency is None else share.part(level.concurrency)
+        if level.concurrency is not None:
+            streams = share.part(level.concurrency)
+        else:
+            streams = min(limits.warmup, limits.max_streams)
         await self._client.warm(streams)
         self._client.take_lags_ns()
         progress.round_trip_ns = self._client.round_trip_ns()

@@ -33,7 +33,7 @@ class Share:
     of: int = 1
 
     def part(self, total: int) -> int:
-        """How many of so many are its own."""
+        """How many of them are its own."""
         return len(range(self.index, total, self.of))
 
     def number(self, own: int) -> int:

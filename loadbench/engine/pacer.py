@@ -94,7 +94,7 @@ def _shaped(pieces: Sequence[Piece], passed: Iterable[float]) -> Iterator[int]:
 
 
 def _after_s(piece: Piece, requests: float) -> float:
-    """Seconds into a piece at which so many requests were due: the integral's inverse.
+    """Seconds into a piece at which this many requests were due: the integral's inverse.
 
     The root of a*t + (b - a)/(2*T)*t**2 = n, in the form that loses no digits as b nears a.
     """

@@ -78,7 +78,9 @@ def rounded(value: float | None, digits: int, per: float = 1) -> float | None:
     >>> rounded(2_345_678, 3, per=1e6), rounded(None, 3)
     (2.346, None)
     """
-    return None if value is None else round(value / per, digits)
+    if value is None:
+        return None
+    return round(value / per, digits)
 
 
 def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
@@ -88,6 +90,15 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
     def since(at_ns: int | None) -> int | None:
         return None if at_ns is None else at_ns - progress.began_ns
 
+    lag_us = None
+    if lag.count:
+        lag_us = {
+            "n": lag.count,
+            "p50": lag.percentile(0.5),
+            "p99": lag.percentile(0.99),
+            "p999": lag.percentile(0.999),
+            "max": lag.max,
+        }
     reason = None
     status = "complete"
     if stopped:
@@ -115,13 +126,5 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
         "client_cpu_s": round(progress.client_cpu_s, 3),
         "client_wait_share": rounded(progress.client_wait_share, 6),
         "workers": progress.workers,
-        "client_lag_us": None
-        if lag.percentile(0.5) is None
-        else {
-            "n": lag.count,
-            "p50": lag.percentile(0.5),
-            "p99": lag.percentile(0.99),
-            "p999": lag.percentile(0.999),
-            "max": lag.max,
-        },
+        "client_lag_us": lag_us,
     }

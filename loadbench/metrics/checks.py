@@ -46,7 +46,9 @@ def titled(code: str) -> str:
     ('V1 short-window', 'paused', 'V99')
     """
     name = NAMES.get(code, code)
-    return code if name == code else f"{code} {name}"
+    if name == code:
+        return code
+    return f"{code} {name}"
 
 
 def finding(severity: Severity, code: str, text: str) -> Finding:

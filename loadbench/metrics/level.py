@@ -27,7 +27,7 @@ from loadbench.metrics.distribution import (
     without_intervals,
 )
 from loadbench.metrics.request import BURST, Requests
-from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
+from loadbench.metrics.slo import Objectives, undecided
 from loadbench.metrics.window import RATES, Window
 from loadbench.scenario.bounds import Bound
 from loadbench.stats import outliers, percentile
@@ -49,6 +49,8 @@ FEWEST_FOR_OUTLIERS = 5
 MOST_LENGTHS = 4
 # 40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back.
 HELD_NS = (38e6, 50e6)
+# Times whose dependence is that of another one.
+_RESTS_ON = {"ttfat": "ttft", "normalised_latency": "e2e"}
 _FACTS = tuple(name for name in LevelFacts.__struct_fields__ if name in Level.__struct_fields__)
 
 
@@ -83,16 +85,13 @@ def summary(
     strong = {name for name, row in level.dependence.items() if row.strong}
     _add_counts(level, results, requests)
     _add_times(level, data, facts, requests, strong, without_gaps=without_gaps)
-    level.with_failures_ms = _with_failures(level, data, requests, strong, without_gaps=without_gaps)
+    _add_thinking(level, results, requests, strong)
     _add_gaps(level, data, requests, stall_threshold, without_gaps=without_gaps)
+    level.with_failures_ms = _with_failures(level, data, requests, strong, without_gaps=without_gaps)
     arrivals = _arrivals(data, requests)
     _add_tokens(level, results, requests, arrivals)
-    undecided: Sequence[str] = () if data.gaps_kept else ("itl",)
-    if not streamed:
-        undecided = WHOLE
-    elif burst:
-        undecided = STREAMED
-    objectives = Objectives(bounds, results, requests, level.offered, level.is_open, undecided)
+    without = undecided(requests, results, gaps_kept=data.gaps_kept, burst=burst)
+    objectives = Objectives(bounds, results, requests, level.offered, level.is_open, without)
     _add_flow(level, facts, steady, objectives)
     if not facts.shape:
         level.drift = window.drift(steady, results, requests, tpot=not without_gaps)
@@ -141,22 +140,26 @@ def _with_failures(
 ) -> Mapping[str, Distribution | None] | None:
     """Times in ms of all requests that were due, those that failed or were dropped taken as without end.
 
-    What a threshold or a requirement is held against: the requests that completed say nothing of those that did not.
+    What thresholds and requirements are judged by: completed requests say nothing of the others.
     A request that we cancelled is left out. A percentile without end is None. Its intervals end there too.
 
     Returns:
-        "ttft", "tpot", "e2e", "client_queue", "itl"; None where the metric has no meaning; None where every request
-        completed, so that the other figures say the same.
+        The metrics of `Requests.times` and "itl"; None where the metric has no meaning; None where every request
+        completed with an answer, so that the other figures say the same.
     """
     dropped = level.dropped or 0
     missing = (level.failed or 0) + dropped
-    if not missing:
+    if not missing and not level.only_reasoned:
         return None
-    found: dict[str, Distribution | None] = dict.fromkeys(("ttft", "tpot", "e2e", "client_queue", "itl"))
+    found: dict[str, Distribution | None] = dict.fromkeys((*requests.times(level.is_open), "itl"))
     for name, values in request.due_times(requests, dropped, level.is_open).items():
+        if name == "ttfat" and level.ttfat_ms is None:
+            continue
         if not (name == "tpot" and without_gaps):
-            found[name] = distribution(values, saturated=name in strong)
-    if not without_gaps and data.gaps_kept:
+            found[name] = distribution(values, saturated=_RESTS_ON.get(name, name) in strong)
+    if not missing:
+        found["itl"] = level.itl_ms
+    elif not without_gaps and data.gaps_kept:
         # A request that failed counts for as many gaps as one that completed has.
         ascending = ascending_gaps(data.results, requests.population).astype(np.float64)
         each = max(1, round(len(ascending) / max(1, level.completed or 0)))
@@ -176,6 +179,7 @@ def _add_times(
     level.ttft_from_due_ms = times("ttft", requests.ttft_from_due) if level.is_open else None
     level.ttfe_ms = times("ttft", requests.ttfe)
     level.e2e_ms = times("e2e", requests.e2e)
+    level.normalised_latency_ms = times("e2e", requests.normalised_latency)
     level.client_queue_ms = distribution(requests.client_queue[population])
     # Warm connections cost nothing: the set-up is measured over all that happened, in warm-up too.
     level.connect_ms = distribution(results.connect[results.connect > 0])
@@ -186,6 +190,17 @@ def _add_times(
     if without_gaps:
         return
     level.tpot_ms = times("tpot", requests.tpot)
+    if level.tpot_ms.p50:
+        # The ends of the interval of TPOT, turned round.
+        low, high = level.tpot_ms.ci95.get("p50") or (None, None)
+        level.tokens_per_s_per_user = significant(1000 / level.tpot_ms.p50)
+        level.tokens_per_s_per_user_ci95 = [significant(1000 / end) if end else None for end in (high, low)]
+    prefill = distribution(
+        requests.rates(results, facts.round_trip_ms)["prefill_tokens_per_s"][population],
+        1.0,
+        saturated="ttft" in strong,
+    )
+    level.prefill_tokens_per_s, level.prefill_tokens_per_s_ci95 = prefill.p50, prefill.ci95["p50"]
     # Sum(last - first) / sum(tokens - k): every token weighs the same. Its interval counts requests, as they share a
     # queue.
     defined = population & ~np.isnan(requests.tpot)
@@ -198,6 +213,33 @@ def _add_times(
     level.tpot_micro_ms = rounded(float(spans.sum()) / float(tokens.sum()) / NS_PER_MS)
     ends = ratio_interval(spans, tokens) if "tpot" not in strong else None
     level.tpot_micro_ms_ci95 = [rounded(end / NS_PER_MS) for end in ends] if ends else None
+
+
+def _add_thinking(level: Level, results: Results, requests: Requests, strong: Set[str]) -> None:
+    """When the answer began, and what the model reasoned before; None of records that have no such marks."""
+    population, characters, tokens = requests.population, results.reasoning_characters, results.reasoning_tokens
+    shown = population & (characters > 0)
+    counted = population & requests.counted & ~np.isnan(tokens)
+    is_marked = not np.isnan(characters[population]).all()
+    if is_marked and requests.streamed:
+        ttfat = requests.times(level.is_open)["ttfat"][population]
+        level.ttfat_ms = distribution(ttfat, saturated="ttft" in strong)
+    if is_marked or counted.any():
+        level.reasoned = int((shown | (counted & (tokens > 0))).sum())
+    if is_marked:
+        level.only_reasoned = int((population & requests.unanswered).sum())
+    if shown.any() and requests.streamed:
+        level.thinking_ms = distribution(requests.thinking[population], saturated="ttft" in strong)
+    part = whole = 0.0
+    # Some servers count none of the reasoning that they send.
+    if counted.any() and not (shown & ~(tokens > 0)).any():
+        level.thinking_share_source = "usage"
+        part, whole = tokens[counted].sum(), requests.tokens[counted].sum()
+    elif shown.any():
+        level.thinking_share_source = "characters"
+        part, whole = characters[population].sum(), results.characters[population].sum()
+    if whole:
+        level.thinking_share = rounded(min(float(part / whole), 1.0), 6)
 
 
 def _add_gaps(level: Level, data: LevelData, requests: Requests, threshold: float, *, without_gaps: bool) -> None:
@@ -286,8 +328,14 @@ def _add_flow(level: Level, facts: LevelFacts, steady: Window | None, objectives
     if good is not None:
         level.goodput_per_s_ci95 = window.goodput_interval(goodput, good, steady, results, requests)
     failed = (level.failed or 0) / level.attempted if level.attempted else None
-    tokens_per_s = rates.output_tokens_per_s
-    level.slo = objectives.rows({"failed": failed, "output_tokens_per_s": tokens_per_s, "goodput": goodput})
+    figures_of_level = {
+        "failed": failed,
+        "output_tokens_per_s": rates.output_tokens_per_s,
+        "goodput": goodput,
+        "tokens_per_s_per_user": level.tokens_per_s_per_user,
+        "prefill_tokens_per_s": level.prefill_tokens_per_s,
+    }
+    level.slo = objectives.rows(figures_of_level)
     stayed = requests.in_flight[requests.population]
     third = len(stayed) // 3
     if level.is_open and third:

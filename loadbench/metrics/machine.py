@@ -58,8 +58,7 @@ def column(samples: Sequence[Sample], part: str, name: str) -> list[float | None
     >>> column([Sample(at_s=0.0)], "server", "cpu_s")
     [None]
     """
-    figures = [getattr(getattr(sample, part), name, None) for sample in samples]
-    return [None if figure is None else float(figure) for figure in figures]
+    return [_figure(getattr(sample, part), name) for sample in samples]
 
 
 def of_gpu(samples: Sequence[Sample], index: int, name: str) -> list[float | None]:
@@ -67,9 +66,20 @@ def of_gpu(samples: Sequence[Sample], index: int, name: str) -> list[float | Non
     found: list[float | None] = []
     for sample in samples:
         gpu = next((gpu for gpu in sample.gpus or () if gpu.index == index), None)
-        figure = getattr(gpu, name, None)
-        found.append(None if figure is None else float(figure))
+        found.append(_figure(gpu, name))
     return found
+
+
+def of_gpus(samples: Sequence[Sample], gpus: Sequence[int], name: str) -> list[list[float | None]]:
+    """A figure of each of several GPUs."""
+    return [of_gpu(samples, index, name) for index in gpus]
+
+
+def _figure(part: object, name: str) -> float | None:
+    figure = getattr(part, name, None)
+    if figure is None:
+        return None
+    return float(figure)
 
 
 def known(values: Column) -> list[float]:
@@ -80,7 +90,9 @@ def known(values: Column) -> list[float]:
 def mean(values: Column) -> float | None:
     """The mean of what is known."""
     figures = known(values)
-    return sum(figures) / len(figures) if figures else None
+    if not figures:
+        return None
+    return sum(figures) / len(figures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +122,7 @@ def growth(samples: Sequence[Sample], values: Column) -> Growth | None:
     Growth(amount=4.0, seconds=2.0, from_start=True, to_end=True)
     """
     counts = known(values)
-    if len(counts) < 2 or any(after < before for before, after in pairwise(counts)):
+    if len(counts) < 2 or counts != sorted(counts):
         return None
     places = [place for place, value in enumerate(values) if value is not None]
     seconds = float(samples[places[-1]].at_s) - float(samples[places[0]].at_s)
@@ -137,28 +149,38 @@ def add_figures(level: Level, samples: Sequence[Sample], info: RunFacts) -> None
     _add_scraped(level, samples)
     if info.telemetry is not None and info.telemetry.local is False:
         samples = ()  # they are of this machine, and the server is on another
-    gpus = server_gpus(samples, (level.ran.device if level.ran else None) or level.device)
+    device = level.device
+    if level.ran is not None and level.ran.device:
+        device = level.ran.device
+    gpus = server_gpus(samples, device)
     _add_server(level, samples, gpus)
     add_energy(level, samples, gpus, info.scenario or ScenarioFacts())
     cores = None
     if info.environment is not None:  # the machine's processor time is that of all its cores, ours or not
         cores = info.environment.machine_cores or info.environment.cores
     level.others_cpu_share = others_cpu_share(samples, cores)
-    temperatures = [column(samples, "machine", "temperature_c")]
-    temperatures += [of_gpu(samples, index, "temperature_c") for index in gpus]
-    level.temperature_c_max = rounded(max((max(known(one)) for one in temperatures if known(one)), default=None), 1)
+    temperatures = known(column(samples, "machine", "temperature_c"))
+    for degrees in of_gpus(samples, gpus, "temperature_c"):
+        temperatures += known(degrees)
+    level.temperature_c_max = rounded(max(temperatures, default=None), 1)
     level.cpu_mhz_mean = significant(mean(column(within(samples), "machine", "cpu_mhz")))
     level.throttled = throttled(samples, gpus)
-    sources = {sample.machine.power for sample in samples if sample.machine is not None and sample.machine.power}
-    level.power = "changed" if len(sources) > 1 else next(iter(sources), None)
-    level.course = _course(samples, gpus) if samples else None
+    sources: set[str] = set()
+    for sample in samples:
+        if sample.machine is not None and sample.machine.power:
+            sources.add(sample.machine.power)
+    level.power = next(iter(sources), None)
+    if len(sources) > 1:  # figures of both mains and battery are those of neither
+        level.power = "changed"
+    level.course = _course(samples, gpus)
 
 
 def _add_server(level: Level, samples: Sequence[Sample], gpus: Sequence[int]) -> None:
     """The server's processes together, and its GPUs."""
-    memory, threads = known(column(samples, "server", "memory_bytes")), known(column(samples, "server", "threads"))
-    level.server_memory_peak_bytes = round(max(memory)) if memory else None
-    level.server_threads_peak = round(max(threads)) if threads else None
+    if memory := known(column(samples, "server", "memory_bytes")):
+        level.server_memory_peak_bytes = round(max(memory))
+    if threads := known(column(samples, "server", "threads")):
+        level.server_threads_peak = round(max(threads))
     cpu = growth(samples, column(samples, "server", "cpu_s"))
     # Less than a tick of the system's clock is not nothing.
     if cpu is not None and (cpu.amount or cpu.seconds >= SHORTEST_S):
@@ -167,14 +189,14 @@ def _add_server(level: Level, samples: Sequence[Sample], gpus: Sequence[int]) ->
         if cpu.from_start and level.output_tokens_spent:
             level.cpu_s_per_1000_tokens = significant(1000 * cpu.amount / level.output_tokens_spent)
     for source, name in (("server", "server_memory_bytes"), ("device", "memory_used_bytes")):
-        columns = [of_gpu(samples, index, name) for index in gpus]
-        moments = [known(moment) for moment in zip(*columns, strict=True)]
-        sums = [sum(moment) for moment in moments if moment]
-        if sums:
-            level.gpu_memory_peak_bytes, level.gpu_memory_source = round(max(sums)), source
+        # A moment at which no GPU reports is no zero.
+        moments = filter(None, map(known, zip(*of_gpus(samples, gpus, name), strict=True)))
+        most = max(map(sum, moments), default=None)
+        if most is not None:
+            level.gpu_memory_peak_bytes, level.gpu_memory_source = round(most), source
             break
     # Drivers say how busy the last second was: the sample before the level speaks of another time.
-    means = [mean(of_gpu(samples[1:], index, "utilisation")) for index in gpus]
+    means = list(map(mean, of_gpus(samples[1:], gpus, "utilisation")))
     level.gpu_utilisation_mean = significant(mean(means))
 
 
@@ -183,20 +205,28 @@ def server_gpus(samples: Sequence[Sample], device: str | None = None) -> list[in
 
     None where the model is known to run on something else: an idle GPU draws power for nobody.
     """
-    every = [gpu for sample in samples for gpu in sample.gpus or ()]
-    held = dict.fromkeys(gpu.index for gpu in every if gpu.server_memory_bytes)
+    every: dict[int, None] = {}  # as ordered sets
+    held: dict[int, None] = {}
+    for sample in samples:
+        for gpu in sample.gpus or ():
+            every[gpu.index] = None
+            if gpu.server_memory_bytes:
+                held[gpu.index] = None
     if held or (device is not None and "GPU" not in device.upper()):
         return list(held)
-    return list(dict.fromkeys(gpu.index for gpu in every))
+    return list(every)
 
 
 def others_cpu_share(samples: Sequence[Sample], cores: int | None) -> float | None:
     """Share of all cores that neither the server nor this client used; None where one of the three is unknown, or the
     samples are less than a second apart."""
-    parts = ("machine", "server", "client")
-    rows = zip(samples, *(column(samples, part, "cpu_s") for part in parts), strict=True)
-    complete = [sample for sample, *loads in rows if None not in loads]
-    machine, server, client = (growth(complete, column(complete, part, "cpu_s")) for part in parts)
+    # All three over the same stretch of time: from the first sample that has them all to the last one.
+    complete = list(samples)
+    for part in ("machine", "server", "client"):
+        complete = [sample for sample in complete if _figure(getattr(sample, part), "cpu_s") is not None]
+    machine = growth(complete, column(complete, "machine", "cpu_s"))
+    server = growth(complete, column(complete, "server", "cpu_s"))
+    client = growth(complete, column(complete, "client", "cpu_s"))
     if machine is None or server is None or client is None or not cores or machine.seconds < SHORTEST_S:
         return None
     # The three are read one after the other, so that an idle machine may come out a little below 0.
@@ -206,7 +236,10 @@ def others_cpu_share(samples: Sequence[Sample], cores: int | None) -> float | No
 def throttled(samples: Sequence[Sample], gpus: Sequence[int]) -> bool | None:
     """Whether the CPU's count of throttle events rose or a GPU was throttled; None where neither is known."""
     counts = known(column(samples, "machine", "throttled"))
-    flags = [flag for index in gpus for flag in known(of_gpu(samples[1:] or samples, index, "throttled"))]
+    flags: list[float] = []
+    # The sample before the level speaks of another time, and is taken where it is the only one.
+    for of_one in of_gpus(samples[1:] or samples, gpus, "throttled"):
+        flags += known(of_one)
     if len(counts) < 2 and not flags:
         return None
     return any(flags) or (len(counts) > 1 and counts[-1] > counts[0])
@@ -216,37 +249,46 @@ def throttled(samples: Sequence[Sample], gpus: Sequence[int]) -> bool | None:
 
 
 def add_energy(level: Level, samples: Sequence[Sample], gpus: Sequence[int], scenario: ScenarioFacts) -> None:
-    """Fill in `energy_j`, its source, and what 1,000 output tokens of the level took.
+    """Fill in `energy_j`, its source, and what the output tokens of the level took and cost.
 
     Args:
         samples: Of the level, without what is not the server's machine's.
         gpus: Indices of the GPUs that count.
-        scenario: `declared_watts` stands in where nothing was measured, `price_per_kwh` gives the cost.
+        scenario: `declared_watts` stands in where nothing was measured, `price_per_kwh` and `price_per_hour` give the
+            cost: that of the energy, of the machine's time, or of both.
     """
     joules, source = measured_energy(samples, gpus)
     if joules is None and scenario.declared_watts and level.duration_s:
         joules, source = scenario.declared_watts * level.duration_s, "declared"
     level.energy_j, level.energy_source = significant(joules), source
-    if joules is None or not level.output_tokens_spent:
+    if not level.output_tokens_spent:
         return
-    per_1000_j = 1000 * joules / level.output_tokens_spent
-    per_1000_wh = per_1000_j / J_PER_WH
-    level.j_per_1000_tokens = significant(per_1000_j)
-    level.wh_per_1000_tokens = significant(per_1000_wh)
-    if scenario.price_per_kwh:
-        level.cost_per_1000_tokens = significant(per_1000_wh / WH_PER_KWH * scenario.price_per_kwh)
+    thousands = level.output_tokens_spent / 1000
+    cost = 0.0
+    if scenario.price_per_hour and level.duration_s:
+        cost += scenario.price_per_hour * level.duration_s / 3600 / thousands
+    if joules is not None:
+        per_1000_wh = joules / J_PER_WH / thousands
+        level.j_per_1000_tokens = significant(joules / thousands)
+        level.wh_per_1000_tokens = significant(per_1000_wh)
+        cost += per_1000_wh / WH_PER_KWH * (scenario.price_per_kwh or 0.0)
+    if cost:
+        level.cost_per_1000_tokens = significant(cost)
+        level.cost_per_million_tokens = significant(1000 * cost)
 
 
 def measured_energy(samples: Sequence[Sample], gpus: Sequence[int]) -> tuple[float | None, str | None]:
     """Joules of the whole devices over the level, and what they are of: "gpu", "cpu" or "gpu+cpu"."""
-    of_gpus = [_gpu_joules(samples, index) for index in gpus]
+    joules = [_gpu_joules(samples, index) for index in gpus]
     parts: dict[str, float] = {}
-    if gpus and None not in of_gpus:  # the sum of some is the energy of none
-        parts["gpu"] = sum(known(of_gpus))
+    if gpus and None not in joules:  # the sum of some is the energy of none
+        parts["gpu"] = sum(known(joules))
     cpu = growth(samples, [sample.cpu_energy_j for sample in samples])
     if cpu is not None and cpu.from_start and cpu.to_end:
         parts["cpu"] = cpu.amount
-    return (sum(parts.values()), "+".join(parts)) if parts else (None, None)
+    if not parts:
+        return None, None
+    return sum(parts.values()), "+".join(parts)
 
 
 def _gpu_joules(samples: Sequence[Sample], index: int) -> float | None:
@@ -257,8 +299,13 @@ def _gpu_joules(samples: Sequence[Sample], index: int) -> float | None:
     watts = of_gpu(samples, index, "power_w")
     if len(watts) < 2 or watts[0] is None or watts[-1] is None:
         return None
-    points = [(float(sample.at_s), w) for sample, w in zip(samples, watts, strict=True) if w is not None]
-    return sum((before + after) / 2 * (end_s - begin_s) for (begin_s, before), (end_s, after) in pairwise(points))
+    joules = 0.0
+    begin_s, before = float(samples[0].at_s), watts[0]
+    for sample, after in zip(samples, watts, strict=True):
+        if after is not None:  # a straight line bridges samples without a figure
+            joules += (before + after) / 2 * (float(sample.at_s) - begin_s)
+            begin_s, before = float(sample.at_s), after
+    return joules
 
 
 # -- the server's own account, from its /metrics
@@ -271,21 +318,21 @@ def _add_scraped(level: Level, samples: Sequence[Sample]) -> None:
     is generated. Requests running and waiting: the mean while the level ran. Shares of a cache: the largest.
     """
 
-    def scraped(name: str) -> list[float | None]:
-        figures = [(sample.metrics or {}).get(name) for sample in samples]
-        return [None if figure is None else float(figure) for figure in figures]
+    def scraped(name: str, samples: Sequence[Sample] = samples) -> list[float | None]:
+        return [(sample.metrics or {}).get(name) for sample in samples]
 
     found: dict[str, float | None] = {}
     for name in COUNTERS:
         grown = growth(samples, scraped(name))
-        found[name] = grown.amount if grown else None
-        if grown is not None and name in OUTPUT_TOKENS and level.server_output_tokens_per_s is None:
+        if grown is None:
+            continue
+        found[name] = grown.amount
+        if name in OUTPUT_TOKENS and level.server_output_tokens_per_s is None:
             level.server_output_tokens_per_s = significant(grown.amount / grown.seconds)
     for name in SPEEDS:
-        found[name] = mean([speed or None for speed in scraped(name)])
+        found[name] = mean(list(filter(None, scraped(name))))
     for name in (*RUNNING, *WAITING):
-        values = scraped(name)
-        found[name] = mean(values[1:-1] if len(values) > 2 else values)
+        found[name] = mean(scraped(name, within(samples)))
     for name in FULL:
         found[name] = max(known(scraped(name)), default=None)
     level.server_metrics = {name: significant(value) for name, value in found.items() if value is not None} or None
@@ -299,27 +346,27 @@ def _course(samples: Sequence[Sample], gpus: Sequence[int]) -> Course | None:
 
     Cores and power are means since the row before, so that the first row has none.
     """
+    if not samples:
+        return None
     step = -(-len(samples) // (MOST_POINTS - 1))
     kept = list(samples[::step])
     if kept[-1] is not samples[-1]:
         kept.append(samples[-1])
     # Watts of the GPUs that count and of the CPU, whichever are known of the whole course.
-    of_gpus = _over_gpus(kept, gpus, "power_w")
+    of_all = _over_gpus(kept, gpus, "power_w")
     of_cpu = _per_s(kept, [sample.cpu_energy_j for sample in kept])
-    parts = [part for part in (of_gpus, of_cpu) if known(part)]
-    rows = zip(*parts, strict=True)
-    power = [None if None in row else significant(sum(known(row)), 4) for row in rows]
-    columns = {
-        "server_memory_bytes": column(kept, "server", "memory_bytes"),
-        "server_cores": _per_s(kept, column(kept, "server", "cpu_s")),
-        "gpu_utilisation": _over_gpus(kept, gpus, "utilisation", mean=True),
-        "power_w": power,
-    }
-    figures = {name: values if known(values) else None for name, values in columns.items()}
-    if not any(figures.values()):
+    columns: dict[str, list[float | None] | None] = {}
+    for name, values in (
+        ("server_memory_bytes", column(kept, "server", "memory_bytes")),
+        ("server_cores", _per_s(kept, column(kept, "server", "cpu_s"))),
+        ("gpu_utilisation", _over_gpus(kept, gpus, "utilisation", mean=True)),
+        ("power_w", _sums(list(filter(known, (of_all, of_cpu))))),
+    ):
+        columns[name] = values if known(values) else None
+    if not any(columns.values()):
         return None
     begin_s = float(kept[0].at_s)
-    return Course(t_s=[round(float(sample.at_s) - begin_s, 3) for sample in kept], **figures)
+    return Course(t_s=[round(float(sample.at_s) - begin_s, 3) for sample in kept], **columns)
 
 
 def _per_s(samples: Sequence[Sample], values: Column) -> list[float | None]:
@@ -336,9 +383,15 @@ def _per_s(samples: Sequence[Sample], values: Column) -> list[float | None]:
 
 def _over_gpus(samples: Sequence[Sample], gpus: Sequence[int], name: str, *, mean: bool = False) -> list[float | None]:
     """The sum or mean over the GPUs that count; None where it is unknown of one of them."""
-    columns = [of_gpu(samples, index, name) for index in gpus]
+    return _sums(of_gpus(samples, gpus, name), divisor=len(gpus) if mean else 1)
+
+
+def _sums(columns: Sequence[Column], divisor: int = 1) -> list[float | None]:
+    """Row by row; a sum with an unknown part is no sum."""
     found: list[float | None] = []
     for row in zip(*columns, strict=True):
-        total = sum(known(row)) / (len(row) if mean else 1)
-        found.append(None if None in row else significant(total, 4))
+        if None in row:
+            found.append(None)
+        else:
+            found.append(significant(sum(known(row)) / divisor, 4))
     return found

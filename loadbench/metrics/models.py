@@ -16,8 +16,8 @@ _TOGETHER = {"load_source": "load_s", "disk_source": "disk_bytes"}
 # Fields of the last turn alone: a load that failed once may succeed later.
 _OF_LAST = ("load_error", "was_loaded")
 _VARIANT = re.compile(r"-(cpu|gpu|npu)(?::\d+)?$", re.IGNORECASE)
-_OF_TURN = tuple(name for name in ModelTurn.__struct_fields__ if name in Model.__struct_fields__)
-_OF_LIST = tuple(name for name in ModelFacts.__struct_fields__ if name in Model.__struct_fields__)
+_OF_TURN = set(ModelTurn.__struct_fields__).intersection(Model.__struct_fields__)
+_OF_LIST = set(ModelFacts.__struct_fields__).intersection(Model.__struct_fields__)
 
 
 def records(info: RunFacts, levels: Sequence[Level]) -> list[Model]:
@@ -28,8 +28,9 @@ def records(info: RunFacts, levels: Sequence[Level]) -> list[Model]:
         levels: For the peaks.
     """
     turns = _turns(info)
-    ids = dict.fromkeys([*turns, *(str(level.model) for level in levels)])
-    return [_record(model, merged(turns.get(model, [])), info, levels) for model in ids]
+    for level in levels:  # a model whose turn was not recorded has its levels alone
+        turns.setdefault(str(level.model), [])
+    return [_record(model, merged(of_model), info, levels) for model, of_model in turns.items()]
 
 
 def what_ran(info: Facts) -> dict[str, Ran | None]:
@@ -51,25 +52,27 @@ def _turns(info: RunFacts) -> dict[str, list[ModelTurn]]:
 
 def listed(info: RunFacts) -> Sequence[ModelFacts]:
     """The models of the server's list."""
-    return (info.target.models if info.target else None) or ()
+    if info.target is None:
+        return ()
+    return info.target.models or ()
 
 
 def _record(model: str, turn: ModelTurn, info: RunFacts, levels: Sequence[Level]) -> Model:
     facts = next((one for one in listed(info) if one.id == model), ModelFacts())
-    own = [level for level in levels if level.model == model]
-    gpu = max(own, key=lambda level: level.gpu_memory_peak_bytes or 0, default=Level())
-    peaks = [level.server_memory_peak_bytes for level in own if level.server_memory_peak_bytes]
+    fields: Json = {}
+    for source, names in ((facts, _OF_LIST), (turn, _OF_TURN)):
+        for name in names:
+            fields[name] = getattr(source, name)
+    fields |= {"id": model, "ran": ran(turn)}
+    if facts.aliases and not turn.alias:
+        fields["alias"] = facts.aliases[0]
     probes = [probe for probe in info.probes or () if probe.model == model]
-    fields = {name: getattr(facts, name) for name in _OF_LIST} | {name: getattr(turn, name) for name in _OF_TURN}
-    fields |= {purpose: _probe(purpose, probes) for purpose in ("first", "warm", "idle", "kept_warm")}
-    fields |= {
-        "id": model,
-        "alias": turn.alias or (facts.aliases[0] if facts.aliases else None),
-        "ran": ran(turn),
-        "memory_peak_bytes": max(peaks, default=None),
-        "gpu_memory_peak_bytes": gpu.gpu_memory_peak_bytes,
-        "gpu_memory_source": gpu.gpu_memory_source,
-    }
+    for purpose in ("first", "warm", "idle", "kept_warm"):
+        fields[purpose] = _probe(purpose, probes)
+    own = [level for level in levels if level.model == model]
+    fields["memory_peak_bytes"] = max((level.server_memory_peak_bytes or 0 for level in own), default=0) or None
+    gpu = max(own, key=lambda level: level.gpu_memory_peak_bytes or 0, default=Level())
+    fields |= {"gpu_memory_peak_bytes": gpu.gpu_memory_peak_bytes, "gpu_memory_source": gpu.gpu_memory_source}
     return Model(**fields)
 
 
@@ -111,10 +114,12 @@ def first_device(device: str | None) -> str:
 
 def _probe(purpose: str, probes: Sequence[ProbeFacts]) -> Probe | None:
     """The last request of its kind that was answered, else the last; of first ones rather one that was cold."""
-    of_kind = [probe for probe in probes if probe.purpose == purpose]
-    answered = [probe for probe in of_kind if probe.error is None]
-    cold = [probe for probe in answered if probe.cold] if purpose == "first" else []
-    chosen = next((some[-1] for some in (cold, answered, of_kind) if some), None)
+
+    def worth(probe: ProbeFacts) -> tuple[bool, bool]:
+        return probe.error is None, probe.error is None and purpose == "first" and bool(probe.cold)
+
+    of_kind = [probe for probe in reversed(probes) if probe.purpose == purpose]
+    chosen = max(of_kind, key=worth, default=None)  # the first of equals, which is the last that was sent
     if chosen is None:
         return None
     return Probe(**{name: getattr(chosen, name) for name in Probe.__struct_fields__})

@@ -26,7 +26,11 @@ class Requests:
         ttft_from_due: first_token - due.
         ttfe: first_event - sent.
         tpot: (last_token - first_token) / (tokens - k), ns per token; NaN where tokens <= k, never 0.
+        until_answer: first_answer - first_token: 0 of a request that did not reason first; NaN where none was marked.
+        thinking: The same of requests whose reasoning came as text, NaN of the others.
+        unanswered: Completed with reasoning alone.
         e2e: last_token - due.
+        normalised_latency: e2e / tokens, ns per token.
         client_queue: sent - due less connection set-up, at least 0.
         in_flight: end - sent.
         tokens: Output tokens as the usage says, else the text events; NaN where a whole answer came without a count.
@@ -43,7 +47,11 @@ class Requests:
     ttft_from_due: Reals
     ttfe: Reals
     tpot: Reals
+    until_answer: Reals
+    thinking: Reals
+    unanswered: Flags
     e2e: Reals
+    normalised_latency: Reals
     client_queue: Reals
     in_flight: Reals
     tokens: Reals
@@ -65,7 +73,29 @@ class Requests:
                 gift to the server.
         """
         ttft = self.ttft_from_due if opened else self.ttft
-        return {"ttft": ttft, "tpot": self.tpot, "e2e": self.e2e, "client_queue": self.client_queue}
+        return {
+            "ttft": ttft,
+            "ttfat": ttft + self.until_answer,
+            "tpot": self.tpot,
+            "e2e": self.e2e,
+            "normalised_latency": self.normalised_latency,
+            "client_queue": self.client_queue,
+        }
+
+    def rates(self, results: Results, round_trip_ms: float | None) -> dict[str, Reals]:
+        """By metric, tokens per second of each request, of which a level reports the median; NaN where undefined.
+
+        Args:
+            round_trip_ms: Of the network; without it no prefill is known.
+        """
+        # What the server took from its cache it did not prefill.
+        read = results.input_tokens - np.nan_to_num(results.cached_tokens)
+        prefill_ns = self.ttft - (np.nan if round_trip_ms is None else round_trip_ms * 1e6)
+        prefilled = (read > 0) & (prefill_ns > 0)
+        return {
+            "tokens_per_s_per_user": 1e9 / self.tpot,
+            "prefill_tokens_per_s": np.where(prefilled, read, np.nan) / np.where(prefilled, prefill_ns, np.nan) * 1e9,
+        }
 
     def first_share(self, results: Results) -> Reals:
         """Share of each request's text in its first arrival: 1 where all came at once or it is unknown."""
@@ -87,16 +117,25 @@ class Requests:
             k = np.where(by_share, share, results.first_tokens)
             span = results.last_token - results.first_token
             tpot = np.where((tokens > k) & (span > 0), span / (tokens - k), np.nan)
+            e2e = results.last_token - results.due
+            normalised = np.where(tokens > 0, e2e / tokens, np.nan)
         setup = np.nan_to_num(results.connect)
+        completed = np.fromiter((error is None for error in results.error), np.bool_, rows)
+        reasoned = results.reasoning_characters > 0
+        until_answer = results.first_answer - results.first_token + marked
         return cls(
             measured=~results.warmup,
-            completed=np.fromiter((error is None for error in results.error), np.bool_, rows),
+            completed=completed,
             cancelled=np.fromiter((error == "cancelled" for error in results.error), np.bool_, rows),
             ttft=results.first_token - results.sent + marked,
             ttft_from_due=results.first_token - results.due + marked,
             ttfe=results.first_event - results.sent + marked,
             tpot=tpot + marked,
-            e2e=results.last_token - results.due,
+            until_answer=until_answer,
+            thinking=np.where(reasoned, until_answer, np.nan),
+            unanswered=completed & reasoned & np.isnan(results.first_answer),
+            e2e=e2e,
+            normalised_latency=normalised,
             client_queue=np.maximum(results.sent - results.due - setup, 0.0),
             in_flight=results.end - results.sent,
             tokens=tokens,
@@ -110,15 +149,17 @@ class Requests:
 def due_times(requests: Requests, dropped: int, opened: bool) -> dict[str, Reals]:
     """Times in ns of all measured requests that were due, by metric: infinite of those that failed or were dropped.
 
-    What is promised to users is promised to all of them: a server that fails every second request has no p95. Requests
-    that we cancelled are left out. In the order of start, the dropped ones, whose place is not known, at the end.
+    What is promised to users is promised to all of them: a server that fails every second request has no p95, and an
+    answer that never got beyond its reasoning no TTFAT. Requests that we cancelled are left out. In the order of start,
+    the dropped ones, whose place is not known, at the end.
     """
     due = requests.measured & ~requests.cancelled
     endless = np.full(dropped, np.inf)
     found = {}
     for name, values in requests.times(opened).items():
-        if requests.streamed or name not in ("ttft", "tpot"):
-            found[name] = np.append(np.where(requests.completed, values, np.inf)[due], endless)
+        if requests.streamed or name not in ("ttft", "ttfat", "tpot"):
+            ended = requests.completed & ~requests.unanswered if name == "ttfat" else requests.completed
+            found[name] = np.append(np.where(ended, values, np.inf)[due], endless)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 from statistics import median
 
 from loadbench.metrics import level as levels
@@ -31,19 +32,23 @@ APART = 1.2
 def workers(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """Red where a worker was lost: its part of the load was missing. Else a doubt that names who is not well."""
     rows = level.workers or ()
-    lost = [row for row in rows if row.status == "lost"]
+    lost, unknown = [], 0
+    for row in rows:
+        if row.status == "lost":
+            lost.append(f"{_name(row)}: {row.reason}")
+            unknown += row.unknown or 0
     if lost:
-        reasons = "; ".join(f"{_name(row)}: {row.reason}" for row in lost)
-        unknown = sum(row.unknown or 0 for row in lost)
-        unrecorded = f", and {unknown} requests of theirs have no record" if unknown else ""
-        text = (
-            f"{len(lost)} of {len(rows)} workers were lost ({reasons}): their part of the load is missing from then on"
-            f"{unrecorded}; measure the level again"
-        )
-        return finding("red", "workers", text)
+        text = f"{len(lost)} of {len(rows)} workers were lost ({'; '.join(lost)}): "
+        text += "their part of the load is missing from then on"
+        if unknown:
+            text += f", and {unknown} requests of theirs have no record"
+        return finding("red", "workers", f"{text}; measure the level again")
     merged = (level.merged_share or 0.0) > MERGED_WARN
-    ailments = [(row, _ailment(row, rows, merged)) for row in rows]
-    sick = [f"{_name(row)} {ailment}" for row, ailment in ailments if ailment is not None]
+    sick = []
+    for row in rows:
+        ailment = _ailment(row, rows, merged)
+        if ailment is not None:
+            sick.append(f"{_name(row)} {ailment}")
     if not sick:
         return None
     whose = "its figures are in part its own; give it less to do, or leave it out"
@@ -68,26 +73,33 @@ def _ailment(row: Worker, rows: Sequence[Worker], merged: bool) -> str | None:
         return f"kept its core busy to {row.cpu_share:.0%}"
     if row.late_ms is not None and row.late_ms > LATE_MS:
         return f"began {row.late_ms:.0f} ms after the others"
-    others = [other for other in rows if other is not row]
-    ttft, medians = (row.ttft_ms or nothing).p50, [(other.ttft_ms or nothing).p50 for other in others]
-    known = [one for one in medians if one is not None]
-    if ttft is not None and known and (row.completed or 0) >= FEWEST and ttft > SLOWER * median(known):
-        return f"saw TTFT p50 {ttft:.3g} ms, the others {median(known):.3g} ms"
-    own, theirs = _failed([row]), _failed(others)
-    more = newcombe(theirs, own) if own[1] and theirs[1] else None
-    if more is not None and more[0] > 0:
-        return f"failed {own[0]} of {own[1]} requests, the others {theirs[0]} of {theirs[1]}"
+    ttft, medians = (row.ttft_ms or nothing).p50, []
+    failed = ended = 0  # of the others
+    for other in rows:
+        if other is row:
+            continue
+        failed += other.failed or 0
+        ended += (other.failed or 0) + (other.completed or 0)
+        p50 = (other.ttft_ms or nothing).p50
+        if p50 is not None:
+            medians.append(p50)
+    if ttft is not None and medians and (row.completed or 0) >= FEWEST and ttft > SLOWER * median(medians):
+        return f"saw TTFT p50 {ttft:.3g} ms, the others {median(medians):.3g} ms"
+    own_failed = row.failed or 0
+    own_ended = own_failed + (row.completed or 0)
+    if own_ended and ended:
+        more = newcombe((failed, ended), (own_failed, own_ended))
+        if more is not None and more[0] > 0:
+            return f"failed {own_failed} of {own_ended} requests, the others {failed} of {ended}"
     return None
 
 
-def _failed(rows: Sequence[Worker]) -> tuple[int, int]:
-    failed = sum(row.failed or 0 for row in rows)
-    return failed, failed + sum(row.completed or 0 for row in rows)
-
-
 def _name(row: Worker) -> str:
-    where = row.address or (f"process {row.pid}" if row.pid else None)
-    return f"worker {row.name}" + (f" ({where})" if where else "")
+    if row.address:
+        return f"worker {row.name} ({row.address})"
+    if row.pid:
+        return f"worker {row.name} (process {row.pid})"
+    return f"worker {row.name}"
 
 
 # -- endpoints
@@ -110,8 +122,9 @@ def rows(data: LevelData, several: Sequence[EndpointFacts] | None, *, streamed: 
         own = replace(data, results=data.results.where(data.results.endpoint == place), histograms={})
         level = levels.summary(own, (), streamed=streamed)
         row = {name: getattr(level, name, None) for name in Endpoint.__struct_fields__}
-        share = (level.attempted or 0) / measured if measured else None
-        row |= {"url": one.url, "weight": one.weight, "share": rounded(share, 6)}
+        row |= {"url": one.url, "weight": one.weight, "share": None}
+        if measured:
+            row["share"] = rounded((level.attempted or 0) / measured, 6)
         found.append(Endpoint(**row))
     return found
 
@@ -123,15 +136,15 @@ def alike(several: Sequence[EndpointFacts]) -> list[Finding]:
         kinds.setdefault(" ".join(filter(None, (one.kind, one.version))), []).append(str(one.url))
     if len(kinds) < 2:
         return []
-    which = "; ".join(f"{', '.join(urls)} is {kind}" for kind, urls in kinds.items())
-    text = f"the endpoints are not alike: {which}: figures of all together mix them; read each one's"
+    parts = [f"{', '.join(urls)} is {kind}" for kind, urls in kinds.items()]
+    text = f"the endpoints are not alike: {'; '.join(parts)}: figures of all together mix them; read each one's"
     return [finding("warn", "endpoints", text)]
 
 
 def endpoints(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """One endpoint fails more than another, or is slower: figures of all together are those of neither."""
     rows = level.endpoints or ()
-    found = [text for text in (_failing(rows), _slow(rows)) if text is not None]
+    found = list(filter(None, (_failing(rows), _slow(rows))))
     if not found:
         return None
     text = f"{'; '.join(found)}: figures of all together hide it; look at what that server does"
@@ -139,32 +152,35 @@ def endpoints(level: Level, scenario: ScenarioFacts) -> Finding | None:
 
 
 def _failing(rows: Sequence[Endpoint]) -> str | None:
-    known = [(row, row.failed or 0, row.attempted) for row in rows if row.attempted]
+    known = []
+    for row in rows:
+        if row.attempted:
+            failed = row.failed or 0
+            known.append((failed / row.attempted, failed, row.attempted, row.url))
     if not known:
         return None
-    known.sort(key=lambda one: one[1] / one[2])
-    (best, best_failed, of_best), (worst, worst_failed, of_worst) = known[0], known[-1]
+    known.sort(key=itemgetter(0))
+    (_, best_failed, of_best, best), (_, worst_failed, of_worst, worst) = known[0], known[-1]
     more = newcombe((best_failed, of_best), (worst_failed, of_worst))
     if more is None or more[0] <= 0:
         return None
-    return f"{worst.url} failed {worst_failed} of {of_worst} requests, {best.url} {best_failed} of {of_best}"
+    return f"{worst} failed {worst_failed} of {of_worst} requests, {best} {best_failed} of {of_best}"
 
 
 def _slow(rows: Sequence[Endpoint]) -> str | None:
     """By TTFT's median, of whole answers E2E's."""
-    streamed = any((row.ttft_ms or NOTHING).n for row in rows)
+    name = "TTFT" if any((row.ttft_ms or NOTHING).n for row in rows) else "E2E"
     known = []
     for row in rows:
-        times = (row.ttft_ms if streamed else row.e2e_ms) or NOTHING
+        times = (row.ttft_ms if name == "TTFT" else row.e2e_ms) or NOTHING
         low, high = times.ci95.get("p50") or (None, None)
         if times.p50 is not None and low is not None and high is not None:
             known.append((row.url, times.p50, low, high))
     if not known:
         return None
-    slow, fast = max(known, key=lambda one: one[2]), min(known, key=lambda one: one[3])
+    slow, fast = max(known, key=itemgetter(2)), min(known, key=itemgetter(3))
     if slow[2] <= APART * fast[3]:
         return None
-    name = "TTFT" if streamed else "E2E"
     return f"{slow[0]} is slower than {fast[0]}: {name} p50 {_ms(slow[1])} against {_ms(fast[1])}"
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -42,11 +42,29 @@ _OPERATORS: dict[str, Callable[[Reals, float], Flags]] = {
     ">=": operator.ge,
 }
 # Metrics that each request has; the others (rates) are figures of the level alone.
-OF_REQUESTS = ("ttft", "itl", "tpot", "e2e", "client_queue", "success", "failed")
+OF_REQUESTS = (
+    *("ttft", "ttfat", "itl", "tpot", "e2e", "normalised_latency", "client_queue"),
+    *("success", "failed"),
+)
 # Metrics that a burst leaves without meaning (gate V13).
-STREAMED = ("itl", "tpot")
+STREAMED = ("itl", "tpot", "tokens_per_s_per_user", "prefill_tokens_per_s")
 # Metrics that a whole answer does not have.
-WHOLE = ("ttft", *STREAMED)
+WHOLE = ("ttft", "ttfat", *STREAMED)
+
+
+def undecided(requests: Requests, results: Results, *, gaps_kept: bool, burst: bool) -> set[str]:
+    """Metrics without a meaning at a level, or of which not all was kept: a bound on one is undecided, not missed."""
+    found = set() if gaps_kept else {"itl"}
+    if not requests.streamed:
+        found.update(WHOLE)
+    elif burst:
+        found.update(STREAMED)
+    population = requests.population
+    if population.any() and np.isnan(results.reasoning_characters[population]).all():
+        found.add("ttfat")  # of a version that did not mark the first answer
+    if population.any() and np.isnan(requests.tokens[population]).all():
+        found.add("normalised_latency")
+    return found
 
 
 def compare(values: Reals, bound: Bound) -> Flags:
@@ -72,7 +90,7 @@ class Objectives:
     requests: Requests
     offered: int | None
     from_due: bool
-    undecided: Sequence[str] = ()
+    undecided: Collection[str] = ()
 
     def rows(self, figures: Mapping[str, float | None]) -> list[Objective]:
         """One row a bound.
@@ -82,7 +100,7 @@ class Objectives:
         and for means, shares and rates whether the figure itself meets it; None where nothing was measured.
 
         Args:
-            figures: "failed" (a share of the attempted), "output_tokens_per_s" and "goodput" of the level.
+            figures: Of the level, by metric: rates, and "failed" as a share of the attempted.
         """
         return [self._row(bound, figures) for bound in self.bounds]
 
@@ -151,7 +169,8 @@ class Objectives:
         if bound.statistic != "mean":
             return hits >= rank(PERCENTILES.get(bound.statistic or "max", 1.0), offered)
         requests = self.requests
-        if offered > int((requests.measured & (requests.completed | requests.cancelled)).sum()):
+        endless = offered > int((requests.measured & (requests.completed | requests.cancelled)).sum())
+        if endless or (bound.metric == "ttfat" and requests.unanswered[requests.population].any()):
             return bound.holds(math.inf)  # one that failed or was dropped never ended
         if bound.metric == "itl":
             total = float(gap_sums(self.results, np.asarray)[requests.population].sum())
@@ -201,12 +220,12 @@ def _threshold_row(one: Threshold, level: Level) -> ThresholdRow:
     elif one.bound.holds(value):
         result = "failed"
         if value == math.inf:
-            counts = [
-                f"{count} {word}"
-                for count, word in ((level.failed, "failed"), (level.dropped, "were dropped"))
-                if count
-            ]
-            reason = f"{' and '.join(counts)} of {level.offered or level.attempted} requests: they never ended"
+            endless, never = [(level.failed, "failed"), (level.dropped, "were dropped")], "ended"
+            if one.bound.metric == "ttfat":
+                endless.append((level.only_reasoned, "only reasoned"))
+                never = "answered"
+            counts = [f"{count} {word}" for count, word in endless if count]
+            reason = f"{' and '.join(counts)} of {level.offered or level.attempted} requests: they never {never}"
     elif level.is_whole:
         result = "passed"
     else:
@@ -273,6 +292,8 @@ def _missing(bound: Bound, level: Level) -> str:
         return "no lower load of this model was measured"
     if metric == "goodput":
         return "no SLO is given, or it could not be judged"
+    if metric == "prefill_tokens_per_s":
+        return "the server counts no input tokens, or took them all from its cache"
     return "the steady window is too short" if metric.endswith("_per_s") else "not measured"
 
 

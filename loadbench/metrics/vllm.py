@@ -59,16 +59,21 @@ def figures(data: LevelData, *, streamed: bool = True) -> Json:
         "total_output_tokens": output,
         "request_throughput": found["completed"] / duration_s,
         "request_goodput": None,
-        "output_throughput": None if output is None else output / duration_s,
-        "total_token_throughput": None if output is None or input_ is None else (input_ + output) / duration_s,
+        "output_throughput": None,
+        "total_token_throughput": None,
         "max_concurrent_requests": int(np.cumsum(change).max()),
         "max_output_tokens_per_s": most_tokens,
         **_times("ttft", requests.ttft[done]),
         **_times("tpot", tpot[done]),
         **_times("e2el", latency[done]),
     }
+    if output is not None:
+        found["output_throughput"] = output / duration_s
+    if output is not None and input_ is not None:
+        found["total_token_throughput"] = (input_ + output) / duration_s
     if data.gaps_kept and streamed:
         found |= _times("itl", ascending_gaps(results, done).astype(np.float64) * 1e3)
+    # vLLM too writes a goodput of null where none was asked for.
     return {name: value for name, value in found.items() if value is not None or name == "request_goodput"}
 
 
@@ -76,11 +81,16 @@ def _times(name: str, ns: Reals) -> dict[str, float]:
     known = ns[~np.isnan(ns)] / 1e6
     if not len(known):
         return {}
+    # The deviation of these values themselves, as numpy's default has it and vLLM takes it.
     found = {"mean": known.mean(), "median": np.median(known), "std": known.std()}
-    found |= {f"p{p}": np.percentile(known, float(p)) for p in PERCENTILES}
+    for p in PERCENTILES:
+        found[f"p{p}"] = np.percentile(known, float(p))
     return {f"{statistic}_{name}_ms": float(value) for statistic, value in found.items()}
 
 
 def _total(values: Reals) -> int | None:
     """The sum, None where one is unknown."""
-    return None if np.isnan(values).any() else int(values.sum())
+    total = values.sum()
+    if np.isnan(total):
+        return None
+    return int(total)

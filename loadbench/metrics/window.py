@@ -382,7 +382,7 @@ def against(first: Estimate, last: Estimate) -> Drift:
 # Requests below which nothing is said.
 FEWEST = 20
 MOST_CORRELATION = 0.85
-# A median must be worth so many independent requests; of fewer than 200, a tenth of them.
+# A median must be worth this many independent requests; of fewer than 200, a tenth of them.
 LEAST_INDEPENDENT, LEAST_SHARE = 20, 0.1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ Message = dict[str, Any]
 """As the chat API takes them: `{"role": "user", "content": "..."}`; servers know more keys than loadbench."""
 Rule = dict[str, Any]  # what an answer must pass, as the file has it: `{"contains": "Lisbon"}`. Scoring reads it
 
-# -- texts that are made up: words by a key, so many that a text has the length that was wanted
+# -- texts that are made up: words by a key, as many as the requested length takes
 
 # Short and common, so that most tokenisers take each for one token.
 _TEXT = (
@@ -66,13 +67,12 @@ def fit(words: Sequence[int], tokens: Sequence[int]) -> Line | None:
     >>> fit([10, 100, 200], [23, 131, 251])
     Line(fixed=11.0, per_word=1.2)
     """
-    n = len(words)
-    if n < 2 or len(set(words)) < 2:
+    if len(set(words)) < 2:
         return None
-    mean_w, mean_t = sum(words) / n, sum(tokens) / n
-    spread = sum((w - mean_w) ** 2 for w in words)
-    per_word = sum((w - mean_w) * (t - mean_t) for w, t in zip(words, tokens, strict=True)) / spread
-    return Line(round(mean_t - per_word * mean_w, 6), round(per_word, 6)) if per_word > 0 else None
+    per_word, fixed = statistics.linear_regression(words, tokens)
+    if per_word <= 0:
+        return None
+    return Line(round(fixed, 6), round(per_word, 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +96,22 @@ class Recipe:
         """
         unit, *words = text.split()
         shared = words.index("|") if "|" in words else 0
-        pieces = [word.rpartition("*") for word in words if word != "|"]
-        if not pieces or not all(star and key and int(length) > 0 for key, star, length in pieces):
+        pieces = []
+        for word in words:
+            if word != "|":
+                key, _, length = word.rpartition("*")
+                pieces.append((key, int(length)))
+                if not key or int(length) < 1:
+                    raise ValueError("no recipe")
+        if not pieces or unit not in get_args(Unit):
             raise ValueError("no recipe")
-        if unit not in get_args(Unit):
-            raise ValueError("no recipe")
-        return cls(cast(Unit, unit), tuple((k, int(n)) for k, _, n in pieces), shared)
+        return cls(cast(Unit, unit), tuple(pieces), shared)
 
     def __str__(self) -> str:
         words = [f"{key}*{length}" for key, length in self.pieces]
-        return " ".join([self.unit, *words[: self.shared], *["|"] * (self.shared > 0), *words[self.shared :]])
+        if self.shared:
+            words.insert(self.shared, "|")
+        return " ".join([self.unit, *words])
 
     @property
     def length(self) -> int:
@@ -126,15 +132,18 @@ class Recipe:
             target += length
             words = target
             if self.unit == "tokens":
-                # What the server adds to each text counts to the last piece, so that the others line up.
-                added = line.fixed if number == len(self.pieces) else 0
-                words = round((target - added) / line.per_word)
+                tokens = float(target)
+                if number == len(self.pieces):  # what the server adds to each text, so that the others line up
+                    tokens -= line.fixed
+                words = round(tokens / line.per_word)
             words = max(words, before, 1)
             parts.append(_words(key, words - before))
             before = words
-        shared = " ".join(part for part in parts[: self.shared] if part)
-        rest = " ".join(part for part in parts[self.shared :] if part)
-        return f"{shared} {rest}" if shared and rest else shared or rest, len(shared) + (1 if shared and rest else 0)
+        shared = " ".join(filter(None, parts[: self.shared]))
+        rest = " ".join(filter(None, parts[self.shared :]))
+        if shared and rest:
+            return f"{shared} {rest}", len(shared) + 1
+        return shared or rest, len(shared)
 
 
 @lru_cache(maxsize=4096)
@@ -147,7 +156,9 @@ def _words(key: str, count: int) -> str:
 def _characters(key: str, count: int) -> str:
     """So many characters, whole words but for the last; none at the end is a blank."""
     text = _words(key, math.ceil(count / 2) + 1)[:count]  # no word and its blank are shorter than two
-    return text[:-1] + "e" if text.endswith(" ") else text
+    if text.endswith(" "):
+        return text[:-1] + "e"
+    return text
 
 
 # -- prompts
@@ -179,9 +190,10 @@ def texts_of(message: Message) -> Iterator[str]:
     content = message.get("content")
     if isinstance(content, str):
         yield content
-    for part in content if isinstance(content, list) else ():
-        if isinstance(part, dict) and isinstance(part.get("text"), str):
-            yield part["text"]
+    elif isinstance(content, list):  # parts, as vision models take them
+        for part in content:
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                yield part["text"]
 
 
 def with_system(prompt: Prompt, system: str | None) -> Prompt:
@@ -201,7 +213,10 @@ def order(prompts: Sequence[Prompt], seed: int, repeat: int = 1) -> Iterator[Pro
     """
     if not prompts:
         raise UsageError("no prompts: give at least one")
-    return _order(list(prompts), random.Random(seed if repeat == 1 else f"{seed}/{repeat}"))
+    chance = random.Random(seed)
+    if repeat > 1:
+        chance = random.Random(f"{seed}/{repeat}")
+    return _order(list(prompts), chance)
 
 
 def _order(prompts: list[Prompt], chance: random.Random) -> Iterator[Prompt]:
@@ -227,7 +242,10 @@ def distinct(prompt: Prompt, number: int) -> Prompt:
         return replace(prompt, messages=(*before, {**last, "content": content[:shared] + mark + content[shared:]}))
     first, *rest = prompt.messages
     content = first.get("content")
-    content = [{"type": "text", "text": mark}, *content] if isinstance(content, list) else mark + (content or "")
+    if isinstance(content, list):
+        content = [{"type": "text", "text": mark}, *content]
+    else:
+        content = mark + (content or "")
     return replace(prompt, messages=({**first, "content": content}, *rest))
 
 
@@ -238,7 +256,9 @@ def answered(prompt: Prompt, answer: str, turn: int) -> Prompt:
         turn: Number of the turn that is asked now, from 2; the id tells it.
     """
     exchange = ({"role": "assistant", "content": answer}, {"role": "user", "content": prompt.turns[0]})
-    first = prompt.id if turn == 2 else prompt.id.rpartition("/")[0]
+    first = prompt.id
+    if turn > 2:  # it has the number of the turn before
+        first = first.rpartition("/")[0]
     return replace(prompt, id=f"{first}/{turn}", messages=(*prompt.messages, *exchange), turns=prompt.turns[1:])
 
 

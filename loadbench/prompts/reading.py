@@ -21,7 +21,7 @@ import orjson
 from loadbench.errors import ScenarioError
 from loadbench.prompts.prompt import Message, Prompt, Recipe, Rule, texts_of, with_system
 from loadbench.prompts.trace import has_lengths, of_lengths
-from loadbench.scenario.files import check
+from loadbench.scenario.files import check, is_list
 from loadbench.scenario.items import LONGEST_NAME, PROMPTS, SPEAKER, Item, ending, items, name_of
 from loadbench.text import at, nearest, printable, shown
 
@@ -39,7 +39,7 @@ def to_json(prompts: Sequence[Prompt]) -> bytes:
             "id": prompt.id,
             "messages": prompt.messages or None,
             "turns": prompt.turns or None,
-            "recipe": None if prompt.recipe is None else str(prompt.recipe),
+            "recipe": prompt.recipe and str(prompt.recipe),
             "group": prompt.group,
             "expected": prompt.expected or None,
             "checks": prompt.checks or None,
@@ -97,7 +97,7 @@ def _read(found: Iterable[Item], where: str, draw: Draw, note: Note) -> list[Pro
                 cells = value
                 value = {key: cell for key, cell in cells.items() if cell.strip() or key in SHAPES}
                 if "expected" in value:
-                    value["expected"] = [one.strip() for one in cells["expected"].split(";") if one.strip()]
+                    value["expected"] = list(filter(None, map(str.strip, cells["expected"].split(";"))))
                 if "checks" in value:
                     value["checks"] = _parsed(cells["checks"])
             prompt = _prompt_of(value, f"p{item.number}", remarks)
@@ -225,19 +225,22 @@ class _Remarks:
         parts = []
         if self.keys:
             names = [at((key,)) for key, _ in self.keys.most_common(5)]
-            more = f" and {len(self.keys) - len(names)} more" if len(self.keys) > len(names) else ""
-            parts.append(f"the keys {', '.join(names)}{more}" if len(self.keys) > 1 else f"the key {names[0]}")
+            noun = "key" if len(self.keys) == 1 else "keys"
+            parts.append(f"the {noun} {', '.join(names)}")
+            if len(self.keys) > len(names):
+                parts[0] += f" and {len(self.keys) - len(names)} more"
         if self.answers:
             parts.append(f"the answers at the end of {_items(self.answers)}")
         if self.cut:
             parts.append(f"what follows an empty answer in {_items(self.cut)}")
         if self.silent:
-            parts.append(f"{_items(self.silent)} that ask{'s' * (self.silent == 1)} nothing")
+            asks = "asks" if self.silent == 1 else "ask"
+            parts.append(f"{_items(self.silent)} that {asks} nothing")
         return "; ".join(parts)
 
 
 def _items(n: int) -> str:
-    return f"{n} item{'s' * (n != 1)}"
+    return "1 item" if n == 1 else f"{n} items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,13 +284,13 @@ def _wrapped(value: Row, key: str, inside: Row, name: str, remarks: _Remarks) ->
         found = _row(inside, name_of(value) or name, remarks, as_it_is=key != "row")
     except ValueError as error:
         raise ValueError(f".{key}{error}") from None
-    remarks.keys.update(set(value) - {key, *_ENVELOPE} - set(_names(value)))
+    remarks.keys.update(set(value) - {key, *_ENVELOPE} - _names(value))
     return found
 
 
-def _names(value: Row) -> Iterator[str]:
+def _names(value: Row) -> set[str]:
     """The keys of it that name it."""
-    return (key for key in value if name_of({key: value[key]}) is not None)
+    return {key for key in value if name_of({key: value[key]}) is not None}
 
 
 def _row(value: Row, default: str, remarks: _Remarks, *, as_it_is: bool = False) -> Prompt | None:
@@ -307,15 +310,18 @@ def _row(value: Row, default: str, remarks: _Remarks, *, as_it_is: bool = False)
         return Prompt(default, (), recipe=row[1], max_tokens=row[2])
     _no_two(value)
     key, asked = _asked(value, remarks, as_it_is=as_it_is)
-    used = {key, "id", "group", "expected", "checks", *OURS, *_names(value)}
+    used = {key, "id", "group", "expected", "checks", *OURS} | _names(value)
     turns = asked.turns
     if key == "messages" and isinstance(value.get("turns"), list):
         used.add("turns")
         turns = _turns(value["turns"])
-    about = next((name for name in BELOW if key != name and _is_text(value.get(name))), None)
-    if about is not None and not asked.messages and len(turns) == 1 and (key != "prompt" or about != "input"):
-        used.add(about)
-        turns = (f"{turns[0]}\n\n{value[about]}",)
+    for about in BELOW:
+        if key == about or not _is_text(value.get(about)):
+            continue
+        if not asked.messages and len(turns) == 1 and (key != "prompt" or about != "input"):
+            used.add(about)
+            turns = (f"{turns[0]}\n\n{value[about]}",)
+        break
     system, max_tokens = asked.system, None
     for name in SYSTEMS:
         if _is_text(value.get(name)):
@@ -352,7 +358,8 @@ def _no_two(value: Row) -> None:
     if isinstance(messages := value.get("messages"), list):
         texts: list[str] = []
         for message in messages:
-            texts.extend(texts_of(message) if isinstance(message, dict) else ())
+            if isinstance(message, dict):
+                texts.extend(texts_of(message))
         if value["prompt"] not in texts and value["prompt"] != messages[: -1 or None]:
             raise ValueError(": give either prompt or messages, not both")
     if isinstance(value.get("turns"), list):
@@ -377,9 +384,9 @@ def _asked(value: Row, remarks: _Remarks, *, as_it_is: bool) -> tuple[str, _Aske
         raise fault
     if "recipe" in value:
         return "recipe", _Asked()
-    unknown = next((key for key in value if key not in KEYS + OURS), None)
-    if unknown is not None:
-        raise ValueError(f": unknown key {at((unknown,))}{nearest(unknown, KEYS)}")
+    for key in value:
+        if key not in KEYS + OURS:
+            raise ValueError(f": unknown key {at((key,))}{nearest(key, KEYS)}")
     raise ValueError(": give either prompt or messages")
 
 
@@ -400,9 +407,10 @@ def _begun(prompt: Prompt, system: str | None, remarks: _Remarks) -> Prompt | No
 def _listed(value: object, place: str, remarks: _Remarks) -> _Asked:
     """Messages as the chat API takes them; turns of a conversation where they are written so."""
     value = _parsed(value)
-    turns = value if isinstance(value, list) else []
-    if any(isinstance(one, dict) and "role" not in one and _speaker(one) is not None for one in turns[:2]):
-        return _conversation(value, place, remarks)
+    if isinstance(value, list):
+        for one in value[:2]:  # the first may be the system's
+            if isinstance(one, dict) and "role" not in one and _speaker(one) is not None:
+                return _conversation(value, place, remarks)
     messages = list(_messages(value, place, remarks))
     for index, message in enumerate(messages):
         holds = any(map(str.strip, texts_of(message))) or message.get("tool_calls") or message.get("function_call")
@@ -443,14 +451,14 @@ def _turns_in(entry: object, number: int, *, alternate: bool) -> Iterator[tuple[
     """Who says what in an entry of a conversation: one turn, or a question with its answer."""
     if isinstance(entry, str) and alternate:
         yield "assistant" if number % 2 else "user", entry
-    elif isinstance(entry, list) and all(isinstance(one, str) for one in entry):
+    elif is_list(entry, str):
         yield from zip(("user", "assistant"), entry, strict=False)
     elif isinstance(entry, dict):
-        speaker = next((entry[key] for key in SPEAKER if isinstance(entry.get(key), str)), None)
-        if speaker is not None:
-            if (text := _said(entry)) is not None:
-                yield SPEAKERS.get(speaker.lower(), "assistant"), text
-            return
+        for key in SPEAKER:
+            if isinstance(entry.get(key), str):
+                if (text := _said(entry)) is not None:
+                    yield SPEAKERS.get(entry[key].lower(), "assistant"), text
+                return
         for key, text in entry.items():
             if key.lower() in SPEAKERS and isinstance(text, str):
                 yield SPEAKERS[key.lower()], text
@@ -462,17 +470,20 @@ def _said(entry: Row) -> str | None:
         if isinstance(text := entry.get(key), str):
             return text
         if isinstance(text, list):
-            return "".join(one if isinstance(one, str) else "".join(texts_of({"content": [one]})) for one in text)
-    return "" if any(key in entry for key in SAID) else None
+            parts = [{"text": one} if isinstance(one, str) else one for one in text]
+            return "".join(texts_of({"content": parts}))
+    if entry.keys().isdisjoint(SAID):
+        return None
+    return ""
 
 
 def _texts(value: object, place: str, remarks: _Remarks) -> _Asked:
     """The user's turns, as texts."""
     value = _parsed(value)
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        if any(_speaker(one) is not None for one in value):
+    if value and is_list(value, dict):
+        if any(map(_speaker, value)):
             return _conversation(value, place, remarks)
-        value = [_said(one) for one in value]
+        value = list(map(_said, value))
     return _Asked(turns=_turns(value))
 
 
@@ -481,8 +492,9 @@ def _text_or_more(value: object, place: str, remarks: _Remarks) -> _Asked:
     if place == ".prompt" and not isinstance(value, list):
         _message({"role": "user", "content": value}, place, remarks)
     if isinstance(value, str):
-        return _Asked(turns=(value,) if value.strip() else ())
-    if isinstance(value, list) and value and all(isinstance(one, str) and one.strip() for one in value):
+        turns = (value,) if value.strip() else ()
+        return _Asked(turns=turns)
+    if isinstance(value, list) and value and all(map(_is_text, value)):
         return _Asked(turns=tuple(value))
     if isinstance(value, list) and any(isinstance(one, dict) for one in value):
         return _listed(value, place, remarks)
@@ -525,8 +537,10 @@ def _speaker(value: Row) -> str | None:
     """Whose turn it is that an object is; None where it is none."""
     if not any(isinstance(value.get(key), str | list) for key in SAID):
         return None
-    speaker = next((value[key] for key in SPEAKER if isinstance(value.get(key), str)), "")
-    return SPEAKERS.get(speaker.lower())
+    for key in SPEAKER:
+        if isinstance(value.get(key), str):
+            return SPEAKERS.get(value[key].lower())
+    return None
 
 
 def _parsed(value: object) -> object:
@@ -540,7 +554,7 @@ def _parsed(value: object) -> object:
 
 
 def _turns(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(_is_text(turn) for turn in value):
+    if not isinstance(value, list) or not value or not all(map(_is_text, value)):
         raise ValueError(
             f".turns is {shown(value)}: must be a list of texts, as the user says them one after the other"
         )
@@ -558,16 +572,21 @@ def _messages(value: object, place: str, remarks: _Remarks) -> tuple[Message, ..
 def _message(value: object, place: str, remarks: _Remarks) -> Message:
     if not isinstance(value, dict) or not isinstance(value.get("role"), str):
         raise ValueError(f'{place} is {shown(value)}: must be a message, as {{"role": "user", "content": "..."}}')
-    role = value["role"] if value["role"] in ROLES else SPEAKERS.get(value["role"].lower())
+    role = value["role"]
+    if role not in ROLES:
+        role = SPEAKERS.get(role.lower())
     if role is None:
         raise ValueError(f"{place}.role is {shown(value['role'])}{nearest(value['role'], ROLES)}")
-    if role == "user" and not any(text.strip() for text in texts_of(value)):
-        content = "" if place.endswith("prompt") or not place else ".content"
-        raise ValueError(f"{place}{content} is {shown(value.get('content'))}: a prompt must hold text")
+    if role == "user" and not any(map(str.strip, texts_of(value))):
+        if place and not place.endswith("prompt"):
+            place = f"{place}.content"
+        raise ValueError(f"{place} is {shown(value.get('content'))}: a prompt must hold text")
     if value["role"] == role and value.keys() <= _OF_A_MESSAGE:
         return value
     remarks.keys.update(value.keys() - _OF_A_MESSAGE)
-    return {**{key: one for key, one in value.items() if key in _OF_A_MESSAGE}, "role": role}
+    message = {key: one for key, one in value.items() if key in _OF_A_MESSAGE}
+    message["role"] = role
+    return message
 
 
 # -- what stands beside it
@@ -589,7 +608,9 @@ def _name(value: Row) -> str | None:
 def _group(value: object) -> str | None:
     if value is not None and not _is_text(value):
         raise ValueError(f".group is {shown(value)}: must be a text, not empty")
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    return str(value)
 
 
 def _expected(value: object) -> tuple[str, ...]:
@@ -601,7 +622,7 @@ def _expected(value: object) -> tuple[str, ...]:
 
 
 def _checks(value: object) -> tuple[Rule, ...]:
-    if isinstance(value, list) and all(isinstance(check, dict) for check in value):
+    if is_list(value, dict):
         return tuple(value)
     if value is not None:
         raise ValueError(f'.checks is {shown(value)}: must be a list, as [{{"contains": "Lisbon"}}]')

@@ -6,11 +6,13 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from loadbench.errors import ScenarioError
 from loadbench.prompts.prompt import Prompt, Recipe
+from loadbench.scenario.files import is_list
 from loadbench.scenario.items import items
 from loadbench.text import printable, shown
 
@@ -47,7 +49,7 @@ def read(
     failed when it was recorded and is left out. Without times, one is due each second.
 
     Args:
-        most: Of a longer trace so many requests in a row are taken.
+        most: Of a longer trace this many requests in a row are taken.
 
     Raises:
         ScenarioError: One line that names the file, the line, the value, and what to do.
@@ -56,7 +58,7 @@ def read(
     """
     where = printable(str(path))
     stretch = _Stretch(most, seed)
-    names: tuple[str | None, str, str] | None = None
+    names: tuple[str, str, str] | None = None
     for item in items(path, largest_cell=_LARGEST_CELL):
         if item.kind == "row" and names is None:
             names = _columns(item.columns, f"{where}, line 1")
@@ -70,7 +72,7 @@ def read(
             row = of_lengths(value, place, f"t{item.number}")
         if row is not None:
             stretch.rows.append((row, place))
-    rows = _in_time([row for row, _ in stretch.chosen()], [place for _, place in stretch.chosen()])
+    rows = _in_time(stretch.chosen())
     if not rows:
         raise ScenarioError(f"{where}: no request in it has an answer: give at least one")
     if stretch.seen > most:
@@ -78,16 +80,11 @@ def read(
     if rows[0][0] is None:
         note(f"{where}: has no times: a request each second, or as --trace-speed says; --prompts takes -c and -r")
     began_s = rows[0][0] or 0.0
-    return [
-        Prompt(
-            f"t{number}",
-            (),
-            max_tokens=output,
-            recipe=recipe,
-            at_s=((number - 1) * EVERY_S if at_s is None else at_s - began_s) / speed,
-        )
-        for number, (at_s, recipe, output) in enumerate(rows, start=1)
-    ]
+    prompts = []
+    for number, (at_s, recipe, output) in enumerate(rows):
+        after_s = number * EVERY_S if at_s is None else at_s - began_s
+        prompts.append(Prompt(f"t{number + 1}", (), max_tokens=output, recipe=recipe, at_s=after_s / speed))
+    return prompts
 
 
 class _Stretch:
@@ -114,16 +111,17 @@ class _Stretch:
     def chosen(self) -> list[tuple[Row, str]]:
         """Of the blocks so far, each as likely as any other; the last, which is shorter, only where it is the first."""
         whole = self.seen % self._most == 0 or self.seen < self._most
-        return self.rows if self._wanted and whole else self._chosen
+        if self._wanted and whole:
+            return self.rows
+        return self._chosen
 
 
-def _in_time(rows: list[Row], places: Iterable[str]) -> list[Row]:
+def _in_time(placed: list[tuple[Row, str]]) -> list[Row]:
     """In order of time; in their own where none has one."""
-    timed = [row for row in rows if row[0] is not None]
-    if timed and len(timed) < len(rows):
-        bare = next(place for row, place in zip(rows, places, strict=True) if row[0] is None)
-        raise ScenarioError(f"{bare}: has no timestamp, and others have one: give all of them one, or none")
-    return sorted(rows, key=lambda row: row[0] or 0.0)
+    bare = [place for row, place in placed if row[0] is None]
+    if 0 < len(bare) < len(placed):
+        raise ScenarioError(f"{bare[0]}: has no timestamp, and others have one: give all of them one, or none")
+    return sorted((row for row, _ in placed), key=lambda row: row[0] or 0.0)
 
 
 def of_lengths(row: object, place: str, own: str) -> Row | None:
@@ -134,17 +132,19 @@ def of_lengths(row: object, place: str, own: str) -> Row | None:
     """
     if not isinstance(row, dict):
         raise ScenarioError(f'{place}: is {shown(row)}: must be as {{"timestamp": 0, "input_length": 512, ...}}')
-    when, asked, answered = (
-        _named(row, names) or name for names, name in zip((WHEN, ASKED, ANSWERED), MOONCAKE, strict=True)
-    )
+    when = _named(row, WHEN) or MOONCAKE[0]
+    asked = _named(row, ASKED) or MOONCAKE[1]
+    answered = _named(row, ANSWERED) or MOONCAKE[2]
     unit_s = 1e-3 if when == MOONCAKE[0] else _unit_s(when)
-    at_s = None if row.get(when) is None else _time(row[when], when, place, unit_s)
+    at_s = None
+    if row.get(when) is not None:
+        at_s = _time(row[when], when, place, unit_s)
     tokens = _whole(row.get(asked), asked, place)
     if row.get(answered) == 0:
         return None
     output = _whole(row.get(answered), answered, place)
     blocks = row.get("hash_ids") or []
-    if not isinstance(blocks, list) or not all(isinstance(one, int) for one in blocks):
+    if not is_list(blocks, int):
         raise ScenarioError(f"{place}: hash_ids is {shown(blocks)}: must be a list of whole numbers")
     # Full blocks by their ids, the last as long as is left; what no id covers is the request's own.
     pieces, left = [], tokens
@@ -159,27 +159,34 @@ def of_lengths(row: object, place: str, own: str) -> Row | None:
 
 def has_lengths(row: Mapping[str, object]) -> bool:
     """Whether an object says how long a request and its answer were."""
-    return _named(row, ASKED) is not None and _named(row, ANSWERED) is not None
+    return bool(_named(row, ASKED) and _named(row, ANSWERED))
 
 
-def _named(names: Iterable[str], known: tuple[str, ...]) -> str | None:
-    """The first of these names that is known, whatever signs and capitals are in it."""
-    return next((name for name in names if re.sub(r"[^a-z0-9]", "", name.lower()) in known), None)
+def _named(names: Iterable[str], known: tuple[str, ...]) -> str:
+    """The first of these names that is known, whatever signs and capitals are in it; "" without one."""
+    for name in names:
+        if re.sub(r"[^a-z0-9]", "", name.lower()) in known:
+            return name
+    return ""
 
 
-def _columns(head: Iterable[str], place: str) -> tuple[str | None, str, str]:
-    found = [_named(head, names) for names in (WHEN, ASKED, ANSWERED)]
-    when, asked, answered = found
-    if asked is None or answered is None:
-        missing = COLUMNS[found.index(None)]
+def _columns(head: Iterable[str], place: str) -> tuple[str, str, str]:
+    """The names of the three; "" of a time that is missing."""
+    when, asked, answered = _named(head, WHEN), _named(head, ASKED), _named(head, ANSWERED)
+    if not asked or not answered:
+        found = (when, asked, answered)
+        missing = COLUMNS[found.index("")]
         raise ScenarioError(f"{place}: no column {shown(missing)}: must have {', '.join(COLUMNS)}")
     return when, asked, answered
 
 
-def _of_table(row: Mapping[str, str], names: tuple[str | None, str, str], place: str, own: str) -> Row | None:
+def _of_table(row: Mapping[str, str], names: tuple[str, str, str], place: str, own: str) -> Row | None:
     when, asked, answered = names
-    at_s = None if when is None else _time(row.get(when), when, place, _unit_s(when))
-    tokens, output = (_number(_read(row.get(name)), name, place, least=0) for name in (asked, answered))
+    at_s = None
+    if when:
+        at_s = _time(row.get(when), when, place, _unit_s(when))
+    tokens = _number(_read(row.get(asked)), asked, place, least=0)
+    output = _number(_read(row.get(answered)), answered, place, least=0)
     if not output:
         return None
     return at_s, Recipe("tokens", ((own, _whole(tokens or 1, asked, place)),)), _whole(output, answered, place)
@@ -191,14 +198,14 @@ def _unit_s(name: str) -> float:
 
 def _time(value: object, name: str, place: str, unit_s: float) -> float:
     """In seconds: a number of the unit, or a date with a time of day, in UTC where it says no zone."""
-    value = _read(value) if isinstance(value, str) else value
     if isinstance(value, str):
-        try:
+        value = _read(value)
+    if isinstance(value, str):
+        with suppress(ValueError):
             date = datetime.fromisoformat(value.strip())
-        except ValueError:
-            pass
-        else:
-            return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+            if date.tzinfo is None:
+                date = date.replace(tzinfo=UTC)
+            return date.timestamp()
     return _number(value, name, place, least=0) * unit_s
 
 

@@ -30,12 +30,12 @@ def for_scenario(scenario: Scenario, note: Note = lambda _: None) -> list[Prompt
     prompts = [with_system(prompt, scenario.system) for prompt in _prompts(scenario, note)]
     if scenario.turns is not None:
         prompts = [replace(prompt, turns=prompt.turns[: scenario.turns - 1]) for prompt in prompts]
-    load = next((name for name in ("request_rate", "shape") if getattr(scenario, name) is not None), None)
-    if load is not None and any(prompt.turns for prompt in prompts):
-        raise ScenarioError(
-            f"prompts: conversations of several turns need a closed loop: give concurrency instead of {load}, or "
-            "turns = 1 to ask the first turn alone"
-        )
+    for load in ("request_rate", "shape"):
+        if getattr(scenario, load) is not None and any(prompt.turns for prompt in prompts):
+            raise ScenarioError(
+                f"prompts: conversations of several turns need a closed loop: give concurrency instead of {load}, or "
+                "turns = 1 to ask the first turn alone"
+            )
     return _with_outputs(prompts, scenario)
 
 
@@ -57,7 +57,9 @@ def _prompts(scenario: Scenario, note: Note) -> Sequence[Prompt]:
             return read(Path(scenario.prompts), draw, _named("prompts", note))
         except ScenarioError as error:
             raise ScenarioError(f"prompts: {error}") from None
-    return DEFAULT if scenario.prompts is None else from_texts(scenario.prompts)
+    if scenario.prompts is None:
+        return DEFAULT
+    return from_texts(scenario.prompts)
 
 
 def _named(what: str, note: Note) -> Note:
@@ -76,8 +78,13 @@ def made_up(length: Length, shared: float, seed: int) -> list[Prompt]:
     prompts = []
     for number, whole in enumerate(length.draw(np.random.default_rng([seed, _INPUTS]), count), start=1):
         alike = round(shared * whole)
-        pieces = [(f"s{seed}", alike), (f"s{seed}p{number}", whole - alike)]
-        recipe = Recipe(length.unit, tuple(piece for piece in pieces if piece[1]), 1 if alike else 0)
+        pieces, common = [], 0
+        if alike:
+            pieces.append((f"s{seed}", alike))
+            common = 1
+        if alike < whole:
+            pieces.append((f"s{seed}p{number}", whole - alike))
+        recipe = Recipe(length.unit, tuple(pieces), common)
         prompts.append(Prompt(f"p{number}", (), group=f"made up, {length.unit}", recipe=recipe))
     return prompts
 
@@ -89,10 +96,12 @@ def _with_outputs(prompts: list[Prompt], scenario: Scenario) -> list[Prompt]:
     if (length := scenario.lengths[1]) is None:
         return prompts
     limits = length.draw(np.random.default_rng([scenario.seed, _OUTPUTS]), len(prompts))
-    return [
-        replace(prompt, max_tokens=limit) if prompt.max_tokens is None else prompt
-        for prompt, limit in zip(prompts, limits, strict=True)
-    ]
+    limited = []
+    for prompt, limit in zip(prompts, limits, strict=True):
+        if prompt.max_tokens is None:
+            prompt = replace(prompt, max_tokens=limit)
+        limited.append(prompt)
+    return limited
 
 
 def written(prompt: Prompt, line: Line = UNKNOWN) -> Prompt:
@@ -106,11 +115,14 @@ def written(prompt: Prompt, line: Line = UNKNOWN) -> Prompt:
 
 def longest_in_tokens(prompts: Iterable[Prompt]) -> int | None:
     """Tokens of the longest prompt that is to have so many; None where none is."""
-    lengths = (one.recipe.length for one in prompts if one.recipe is not None and one.recipe.unit == "tokens")
-    return max(lengths, default=None)
+    longest = None
+    for one in prompts:
+        if one.recipe is not None and one.recipe.unit == "tokens":
+            longest = max(longest or 0, one.recipe.length)
+    return longest
 
 
 def calibration(words: int, number: int, others: Sequence[Prompt]) -> Prompt:
-    """A prompt of so many words, whose tokens the server is to count, with the system message that the others have."""
+    """A prompt of this many words, for the server to count its tokens, with the system message of the others."""
     messages = others[0].messages if others else ()
     return Prompt("calibration", messages, max_tokens=1, recipe=Recipe("words", ((f"calibration{number}", words),)))

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import ScenarioError, UsageError
+from loadbench.scenario.files import is_list
 from loadbench.scenario.items import items, name_of
 from loadbench.store.files import Check, read_info, read_lines
 from loadbench.text import printable
@@ -80,6 +81,7 @@ def row_id(prompt: str, model: str, text: str) -> str:
     >>> row_id("capital", "phi", "Lisbon.")
     'rf4f533673391'
     """
+    # No name holds a NUL: no two answers run together into the same bytes.
     whole = "\0".join((model, prompt, text)).encode()
     return f"r{hashlib.blake2b(whole, digest_size=6).hexdigest()}"
 
@@ -98,11 +100,12 @@ def read(path: Path, prompts: Path | None = None) -> Scored:
     answers, unreadable, damage = _answers(path / "answers.jsonl", info["levels"])
     own = path / "prompts.json"
     questions = read_questions(own) if own.exists() else {}
-    for name, question in read_questions(prompts).items() if prompts is not None else ():
-        before = questions.get(name)
-        if before is not None:  # it stays in the run's own words, with its system message
-            question = replace(before, expected=question.expected, checks=question.checks)
-        questions[name] = question
+    if prompts is not None:
+        for name, question in read_questions(prompts).items():
+            before = questions.get(name)
+            if before is not None:  # it stays in the run's own words, with its system message
+                question = replace(before, expected=question.expected, checks=question.checks)
+            questions[name] = question
     return Scored(path, info, questions, answers, unreadable, damage)
 
 
@@ -131,7 +134,9 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
         return
     name = name_of(item) or default
     turns = item.get("turns")
-    turns = [turn for turn in turns if isinstance(turn, str)] if isinstance(turns, list) else []
+    if not isinstance(turns, list):
+        turns = []
+    turns = [turn for turn in turns if isinstance(turn, str)]
     messages = item.get("messages")
     if not isinstance(messages, list):
         first = item.get("prompt")
@@ -141,7 +146,7 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
     if isinstance(item.get("system"), str):
         messages = [{"role": "system", "content": item["system"]}, *messages]
     expected, checks = item.get("expected") or [], item.get("checks") or []
-    if not isinstance(expected, list) or not all(isinstance(aspect, str) and aspect.strip() for aspect in expected):
+    if not is_list(expected, str) or not all(map(str.strip, expected)):
         raise ScenarioError(f"{where}: {printable(name)}: expected must be a list of texts")
     if not isinstance(checks, list):
         raise ScenarioError(f'{where}: {printable(name)}: checks must be a list, as [{{"contains": "Lisbon"}}]')
@@ -161,12 +166,13 @@ def _conversation(messages: Sequence[object]) -> str:
     for message in messages:
         if not isinstance(message, Mapping):
             continue
-        content = message.get("content")
-        text = content if isinstance(content, str) else ""
-        # Parts, as vision models take them; of images there is nothing to read.
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and isinstance(part.get("text"), str):
-                text += part["text"]
+        content, text = message.get("content"), ""
+        if isinstance(content, str):
+            text = content
+        elif isinstance(content, list):  # parts, as vision models take them; of images there is nothing to read
+            for part in content:
+                if isinstance(part, dict) and isinstance(part.get("text"), str):
+                    text += part["text"]
         spoken.append((str(message.get("role") or "user"), text))
     if len(spoken) == 1:
         return spoken[0][1]
@@ -206,6 +212,7 @@ def _answers(path: Path, levels: Sequence[Json]) -> tuple[tuple[Answer, ...], in
         check = checks.get((one.level, one.attempt))
         if check is not None:
             check.feed(line)
+            # The same text is one answer, however often it came: nobody scores it twice.
             counts[one.prompt, one.model, one.text] += 1
     if not counts:
         raise UsageError(f"{path.parent}: holds no answers to score: no level that counts has any")
@@ -276,12 +283,13 @@ class Determinism(msgspec.Struct, frozen=True):
 def determinism(run: Scored, other: Scored | None) -> Determinism:
     """How far a run repeated itself, and another run it."""
     reason = drawn_at_random(run.info)
+    within = repeats(run) if reason is None else None
     against = None
     if other is not None:
         why = reason or drawn_at_random(other.info)
         models = between_runs(run, other) if why is None else None
         against = Against(other.path.resolve().name, why, settings_apart(run.info, other.info), models)
-    return Determinism(reason=reason, within=repeats(run) if reason is None else None, against=against)
+    return Determinism(reason=reason, within=within, against=against)
 
 
 def drawn_at_random(info: Json) -> str | None:
@@ -344,8 +352,8 @@ def between_runs(one: Scored, other: Scored) -> list[Between]:
         here, there = _by_prompt(one, model), _by_prompt(other, model)
         same = differing = apart = changed = 0
         for prompt in here.keys() & there.keys():
-            words = [getattr(run.questions.get(prompt), "text", None) for run in (one, other)]
-            if words[0] != words[1]:
+            asked, asked_there = one.questions.get(prompt), other.questions.get(prompt)
+            if getattr(asked, "text", None) != getattr(asked_there, "text", None):
                 changed += 1
                 continue
             same += 1

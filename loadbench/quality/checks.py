@@ -13,7 +13,7 @@ from typing import Any
 
 from loadbench.errors import ScenarioError
 from loadbench.quality.answers import Question
-from loadbench.scenario.files import parse_json
+from loadbench.scenario.files import is_list, parse_json
 from loadbench.text import at, nearest, printable, shown
 
 _CASE = ("ignore_case",)
@@ -34,8 +34,10 @@ class Check:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        more = "".join(f", {name} {shown(value)}" for name, value in self.options.items())
-        return f"{self.kind} {shown(self.value)}{more}"
+        text = f"{self.kind} {shown(self.value)}"
+        for name, value in self.options.items():
+            text += f", {name} {shown(value)}"
+        return text
 
     def failure(self, text: str) -> str | None:
         """Why an answer fails, in words; None where it passes."""
@@ -51,7 +53,8 @@ class Check:
                     return f"is not JSON alone: {error}"
                 why, passes = f"its JSON does not fit: {why}", not why
             case "regex":
-                passes = re.search(value, text, re.IGNORECASE if ignore_case else 0) is not None
+                pattern = re.compile(value, re.IGNORECASE if ignore_case else 0)
+                passes = pattern.search(text) is not None
                 why = f"nothing in it matches {shown(value)}"
             case "contains" | "not_contains" | "equals":
                 if ignore_case:
@@ -64,26 +67,31 @@ class Check:
                     why, passes = f"contains {shown(self.value)}", value not in text
             case _:
                 bound, _, unit = self.kind.partition("_")
-                # Blanks around an answer are no answer.
-                length = len(text.split()) if unit == "words" else len(text.strip())
-                least = "at least" if bound == "min" else "at most"
-                why = f"has {length} {unit}, {least} {value} were asked for"
-                passes = length >= value if bound == "min" else length <= value
-        return None if passes else why
+                length = len(text.strip())  # blanks around an answer are no answer
+                if unit == "words":
+                    length = len(text.split())
+                limit, passes = f"at most {value}", length <= value
+                if bound == "min":
+                    limit, passes = f"at least {value}", length >= value
+                why = f"has {length} {unit}, {limit} were asked for"
+        if passes:
+            return None
+        return why
 
     def _number(self, text: str) -> str | None:
         stated = numbers(text)
         if not stated:
             return "states no number"
-        anywhere = self.options.get("where", "last") == "any"
+        why = f"states no {self.value}"
+        if self.options.get("where", "last") == "last":
+            why = f"its last number is {str(stated[-1])[:40]}, not {self.value}"
+            stated = stated[-1:]
         # As decimals: 0.1 + 0.2 is 0.3 to whoever wrote the rule.
         value, tolerance = Decimal(str(self.value)), Decimal(str(self.options.get("tolerance", 0)))
-        for number in stated if anywhere else stated[-1:]:
+        for number in stated:
             if abs(number - value) <= tolerance:
                 return None
-        if anywhere:
-            return f"states no {self.value}"
-        return f"its last number is {str(stated[-1])[:40]}, not {self.value}"
+        return why
 
 
 def parse(question: Question) -> tuple[Check, ...]:
@@ -111,7 +119,8 @@ def _check(raw: object) -> Check:
     if len(kinds) > 1:
         raise ValueError(f"asks for {' and '.join(kinds)}: make a check of each")
     [kind] = kinds
-    options = {key: value for key, value in raw.items() if key != kind}
+    options = dict(raw)
+    del options[kind]
     for key in options:
         if key not in KINDS[kind]:
             meant = nearest(key, KINDS[kind]) if KINDS[kind] else ""
@@ -172,11 +181,13 @@ def numbers(text: str) -> list[Decimal]:
     stated = []
     for match in _NUMBER.finditer(text):
         sign, digits, exponent = match.groups(default="")
-        before = text[match.start() - 1] if match.start() else " "
+        before = text[max(match.start() - 1, 0) : match.start()]
         if before.isalpha() or before == "_":  # GPT-4, v2, a_1
             continue
-        minus = "-" if sign in ("-", "−") and not (before.isdigit() or before == ")") else ""
-        stated += [Decimal(minus + plain + exponent) for plain in _with_point(digits[:LONGEST])]
+        if sign == "+" or before.isdigit() or before == ")":  # 10-20 is a range
+            sign = ""
+        for plain in _with_point(digits[:LONGEST]):
+            stated.append(Decimal(sign.replace("−", "-") + plain + exponent))
     return stated
 
 
@@ -184,12 +195,15 @@ def _with_point(digits: str) -> list[str]:
     """Digits with dots and commas, as numbers with a decimal point."""
     if _PLAIN.fullmatch(digits):
         return [digits]
+    # 1,234 might be a list of two: a reader takes it for a thousand.
     if _THOUSANDS.fullmatch(digits):
         return [digits.replace(",", "")]
     if _EUROPEAN.fullmatch(digits):
         return [digits.replace(".", "").replace(",", ".")]
     if _LIST.fullmatch(digits):
-        return digits.split(",") if digits.count(",") > 1 else [digits.replace(",", ".")]
+        if digits.count(",") == 1:
+            return [digits.replace(",", ".")]
+        return digits.split(",")
     return []
 
 
@@ -238,12 +252,11 @@ def check_schema(schema: object, keys: Keys = ()) -> None:
     for key in schema:
         if key not in KEYWORDS + PROSE:
             raise ValueError(f"{where} has the keyword {shown(key)}, which is not known{nearest(key, KEYWORDS)}")
-    types = schema.get("type", [])
-    for name in types if isinstance(types, list) else [types]:
+    for name in _types(schema):
         if not isinstance(name, str) or name not in TYPES:
             raise ValueError(f"{where} has the type {shown(name)}: use one of {', '.join(TYPES)}")
     required = schema.get("required", [])
-    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+    if not is_list(required, str):
         raise ValueError(f"{where} has required {shown(required)}: must be a list of names")
     if not isinstance(schema.get("enum", []), list):
         raise ValueError(f"{where} has enum {shown(schema['enum'])}: must be a list of values")
@@ -258,6 +271,14 @@ def check_schema(schema: object, keys: Keys = ()) -> None:
         check_schema(schema["items"], (*keys, "items"))
 
 
+def _types(schema: Mapping[str, Any]) -> list[Any]:
+    """What its `type` names: one or several."""
+    types = schema.get("type", [])
+    if isinstance(types, list):
+        return types
+    return [types]
+
+
 def misfit(value: object, schema: Mapping[str, Any], keys: Keys = ()) -> str | None:
     """The first place where a value is not as its schema says, in words; None where it fits.
 
@@ -266,8 +287,7 @@ def misfit(value: object, schema: Mapping[str, Any], keys: Keys = ()) -> str | N
     (None, 'n is "12": must be of type integer', 'it lacks n')
     """
     place = at(keys) or "it"
-    types = schema.get("type", [])
-    types = types if isinstance(types, list) else [types]
+    types = _types(schema)
     if "type" in schema and not any(_is(value, name) for name in types):
         return f"{place} is {shown(value)}: must be of type {' or '.join(types)}"
     if "enum" in schema and not any(same(value, one) for one in schema["enum"]):
@@ -308,5 +328,5 @@ def same(one: object, other: object) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+        return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)

@@ -7,7 +7,6 @@ what is useless is recorded as that. docs/quality.md has the limits.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from loadbench.quality.scores import Score
 from loadbench.store.record import Result
 from loadbench.text import shown
 
-# -- what the judge is told
+# -- the prompt of the judge
 
 OVERALL = "overall"
 SYSTEM = """\
@@ -69,7 +68,7 @@ class Case:
         At temperature 0 the same words get the same reply: only another order shows how firm a judge is.
         """
         names = list(self.aspects)
-        first = (self.repeat - 1) % len(names) if names else 0
+        first = (self.repeat - 1) % max(len(names), 1)
         return [*names[first:], *names[:first], OVERALL]
 
     @property
@@ -87,16 +86,19 @@ class Case:
         task, answer = self.question.text, self.answer.text
         # A hash of both texts is in neither: no answer can foresee the mark that ends its quotation.
         mark = hashlib.blake2b(f"{task}\0{answer}".encode(), digest_size=8).hexdigest()
-        lines = []
+        lines, form = [], []
         for name in self.names:
-            meaning = _WHOLE if name == OVERALL else f"{_ASPECT}: {' '.join(self.aspects[name].split())}"
+            meaning = _WHOLE
+            if name != OVERALL:
+                meaning = f"{_ASPECT}: {' '.join(self.aspects[name].split())}"
             lines.append(f'"{name}": {meaning}')
-        form = ", ".join(f'"{name}": N' for name in self.names)
+            form.append(f'"{name}": N')
         parts = [
             f"The task:\n<task-{mark}>\n{task}\n</task-{mark}>",
             f"The answer to grade:\n<answer-{mark}>\n{answer}\n</answer-{mark}>",
             "Grade that answer. Each score is a whole number from 1 to 5:\n" + "\n".join(lines),
-            f"Reply with one JSON object of this form, with your own number for each N, and nothing else:\n{{{form}}}",
+            "Reply with one JSON object of this form, with your own number for each N, and nothing else:\n"
+            f"{{{', '.join(form)}}}",
         ]
         if reminder is not None:
             parts.append(f"An earlier reply could not be read: {reminder}. Reply with the JSON object alone.")
@@ -112,17 +114,18 @@ class Case:
 
 def cases(answers: Sequence[Answer], questions: Mapping[str, Question], repeats: int) -> list[Case]:
     """Every answer, `repeats` times; all once before any is judged again."""
-    rounds = itertools.product(range(1, repeats + 1), answers)
-    return [Case(answer, questions[answer.prompt], repeat) for repeat, answer in rounds]
+    found = []
+    for repeat in range(1, repeats + 1):
+        found += [Case(answer, questions[answer.prompt], repeat) for answer in answers]
+    return found
 
 
 def unjudged(cases: Sequence[Case], scores: Sequence[Score], judge: str) -> list[Case]:
     """The cases that this judge has not scored yet by the present rubric: judging that was cut short goes on."""
-    done = {
-        (score.row, score.repeat, score.rubric)
-        for score in scores
-        if score.method == "judge" and score.by == judge and score.score is not None
-    }
+    done = set()
+    for score in scores:
+        if score.rater == f"judge:{judge}" and score.score is not None:
+            done.add((score.row, score.repeat, score.rubric))
     return [case for case in cases if (case.answer.row, case.repeat, case.rubric) not in done]
 
 
@@ -137,7 +140,7 @@ def suspect(answer: str) -> bool:
 
 # -- its reply
 
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
 def read_reply(reply: str, names: Sequence[str]) -> dict[str, int]:
@@ -155,17 +158,19 @@ def read_reply(reply: str, names: Sequence[str]) -> dict[str, int]:
     Traceback (most recent call last):
     ValueError: overall is "5": not a whole number from 1 to 5
     """
+    if not reply.strip():
+        raise ValueError("no text in it")
     try:
-        thought = _THOUGHT.match(reply)
-        value = json_alone(reply[thought.end() :] if thought else reply)
+        value = json_alone(_THOUGHT.sub("", reply, count=1))
     except ValueError as error:
-        raise ValueError(f"not JSON alone: {error}" if reply.strip() else "no text in it") from None
+        raise ValueError(f"not JSON alone: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{shown(value)} is no JSON object")
     for name in names:
         if name not in value:
             raise ValueError(f"{name} is missing")
         score = value[name]
+        # In Python true is a number; in JSON it is no score.
         if isinstance(score, bool) or not isinstance(score, int) or not 1 <= score <= 5:
             raise ValueError(f"{name} is {shown(score)}: not a whole number from 1 to 5")
     for name in value:
@@ -200,8 +205,12 @@ class Prices:
 
 def _total(counts: Sequence[int | None]) -> int | None:
     """The sum; None where a server did not count."""
-    known = [n for n in counts if n is not None]
-    return sum(known) if len(known) == len(counts) else None
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
 
 
 class Judge:
@@ -210,7 +219,7 @@ class Judge:
     Args:
         name: The judge model's.
         now: UTC as text, for the records.
-        sleep: Waits so many seconds.
+        sleep: Waits, in seconds.
     Attributes:
         structured: Whether the server takes a JSON schema; None before the first request.
     """
@@ -236,7 +245,7 @@ class Judge:
         Raises:
             TargetError: The judge cannot be asked at all. What was judged before was given to `done`.
         """
-        rest = iter(cases)
+        rest = iter(cases)  # one for all workers: each takes the next case as soon as it is free
         failures: list[TargetError] = []
 
         async def work(scope: anyio.CancelScope) -> None:
@@ -275,7 +284,9 @@ class Judge:
             try:
                 return self._score(case, results, read_reply(result.text, case.names))
             except ValueError as error:
-                why = f"cut off at {result.output_tokens} tokens" if result.finish_reason == "length" else str(error)
+                why = str(error)
+                if result.finish_reason == "length":
+                    why = f"cut off at {result.output_tokens} tokens"
         return self._score(case, results, {}, f"unreadable: {why}")
 
     async def _send(self, case: Case, reminder: str | None, results: list[Result]) -> Result:
@@ -283,7 +294,7 @@ class Judge:
         messages = case.messages(reminder)
         failed = 0  # of this case: each starts with its own patience
         while True:
-            form = None if self.structured is False else case.response_format()
+            form = case.response_format() if self.structured is not False else None
             result = await self._ask(messages, form)
             results.append(result)
             if form is not None and result.status in _REFUSES_FORM and self.structured is None:
@@ -307,12 +318,18 @@ class Judge:
         self, case: Case, results: Sequence[Result], scores: Mapping[str, int], unusable: str | None = None
     ) -> Score:
         answer, cost = case.answer, None
-        # A request that was refused or lost has nothing that a server would count.
-        counted = [one for one in results if one.error is None or (one.input_tokens, one.output_tokens) != (None, None)]
-        read = _total([one.input_tokens for one in counted])
-        written = _total([one.output_tokens for one in counted])
+        inputs, outputs = [], []
+        for one in results:
+            # A request that was refused or lost has nothing that a server would count.
+            if one.error is None or (one.input_tokens, one.output_tokens) != (None, None):
+                inputs.append(one.input_tokens)
+                outputs.append(one.output_tokens)
+        read, written = _total(inputs), _total(outputs)
         if self._prices is not None and read is not None and written is not None:
             cost = (read * self._prices.input + written * self._prices.output) / 1e6
+        aspects = {}
+        if scores:
+            aspects = {aspect: scores[name] for name, aspect in case.aspects.items()}
         return Score(
             row=answer.row,
             prompt=answer.prompt,
@@ -321,7 +338,7 @@ class Judge:
             by=self.name,
             at=self._now(),
             score=scores.get(OVERALL),
-            aspects={aspect: scores[name] for name, aspect in case.aspects.items()} if scores else {},
+            aspects=aspects,
             repeat=case.repeat,
             unusable=unusable,
             rubric=case.rubric,

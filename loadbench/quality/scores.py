@@ -88,7 +88,7 @@ def append(folder: Path, scores: Sequence[Score]) -> None:
         end_lines(path)  # a process that was killed may have left half a line
         with open_append(path) as file:
             write_all(file, msgspec.json.Encoder().encode_lines(scores))
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # a judge's score was paid for: it outlives a crash of the machine
     except OSError as error:
         raise StoreError(f"{path}: cannot write: {error.strerror or error}; what was written before stays") from error
 
@@ -180,7 +180,9 @@ def weighted_kappa(a: Sequence[float], b: Sequence[float]) -> float | None:
     """
     sums = _sums(np.asarray(a, np.float64), np.asarray(b, np.float64)).sum(axis=0, keepdims=True)
     kappa = float(_kappas(sums)[0])
-    return None if np.isnan(kappa) else kappa
+    if np.isnan(kappa):
+        return None
+    return kappa
 
 
 def _sums(a: Reals, b: Reals) -> Reals:
@@ -198,19 +200,21 @@ def _kappas(sums: Reals) -> Reals:
 
 def agreement(a: str, b: str, values: Rated, answers: Sequence[Answer], seed: int = 1) -> Agreement | None:
     """How far two raters agree; None where they share no answer."""
-    both = [one for one in answers if (a, one.row) in values and (b, one.row) in values]
-    if not both:
-        return None
-    x = np.array([values[a, one.row] for one in both], np.float64)
-    y = np.array([values[b, one.row] for one in both], np.float64)
+    pairs, prompts = [], []
     numbers: dict[str, int] = {}
-    prompts = [numbers.setdefault(one.prompt, len(numbers)) for one in both]
+    for one in answers:
+        if (a, one.row) in values and (b, one.row) in values:
+            pairs.append((values[a, one.row], values[b, one.row]))
+            prompts.append(numbers.setdefault(one.prompt, len(numbers)))
+    if not pairs:
+        return None
+    x, y = np.array(pairs, np.float64).T
     by_prompt = np.zeros((len(numbers), 6))
     np.add.at(by_prompt, prompts, _sums(x, y))
     kappa = weighted_kappa(x.tolist(), y.tolist())
-    interval = _bootstrap(by_prompt, seed) if kappa is not None else None
+    interval = None if kappa is None else _bootstrap(by_prompt, seed)
     same, difference = float((x == y).mean()), float((y - x).mean())
-    return Agreement(a, b, len(both), len(by_prompt), kappa, interval, same, difference)
+    return Agreement(a, b, len(pairs), len(by_prompt), kappa, interval, same, difference)
 
 
 def _bootstrap(sums: Reals, seed: int) -> Interval | None:

@@ -55,15 +55,20 @@ def lines(answers: Sequence[Answer], questions: Mapping[str, Question], *, blind
         group = by_prompt[name]
         if blind:
             chance.shuffle(group)
-        models = list(dict.fromkeys(answer.model for answer in group))
-        letters = {model: _letter(number) if blind else model for number, model in enumerate(models)}
         question = questions.get(name, Question(name, ""))
-        listed += [Line(answer, question, letters[answer.model]) for answer in group]
+        letters: dict[str, str] = {}
+        for answer in group:
+            letter = letters.setdefault(answer.model, _letter(len(letters)))
+            listed.append(Line(answer, question, letter if blind else answer.model))
     return listed
 
 
 def _letter(number: int) -> str:
-    return (_letter(number // 26 - 1) if number >= 26 else "") + string.ascii_uppercase[number % 26]
+    """As columns of a spreadsheet: A to Z, then AA."""
+    letter = string.ascii_uppercase[number % 26]
+    if number >= 26:
+        return _letter(number // 26 - 1) + letter
+    return letter
 
 
 def key(sheet: Sequence[Line], seed: int) -> bytes:
@@ -139,7 +144,8 @@ def read(path: Path, answers: Sequence[Answer], questions: Mapping[str, Question
     text = read_text(path)
     known = {answer.row: answer for answer in answers}
     filled, seen = Filled(), dict[str, str]()  # where each answer was scored first
-    for place, cells in _rows_of_csv(text, path) if kind == ".csv" else _rows_of_json(text, path):
+    rows_of = _rows_of_csv if kind == ".csv" else _rows_of_json
+    for place, cells in rows_of(text, path):
         try:
             mark = _mark(cells, known, questions)
             if mark is not None and mark.answer.row in seen:
@@ -167,8 +173,8 @@ def _rows_of_csv(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
         for name in ("row", "answer", "score"):
             if name not in head:
                 raise UsageError(f"{where}: has no column {name}: keep the columns of the sheet that --stub wrote")
-        for number, row in enumerate(rows, start=2):
-            if any(cell.strip() for cell in row):
+        for number, row in enumerate(rows, start=2):  # as a spreadsheet counts: the head is row 1
+            if "".join(row).strip():
                 yield f"row {number}", dict(zip(head, row, strict=False))
     except csv.Error as error:
         raise UsageError(f"{where}: cannot be read as CSV: {error}") from None
@@ -182,11 +188,14 @@ def _rows_of_json(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obj
         data = parse_json(text, where)
     except ScenarioError as error:
         raise UsageError(str(error)) from None
-    rows = data.get("answers") if isinstance(data, dict) else data
-    if not isinstance(rows, list):
+    if isinstance(data, dict):
+        data = data.get("answers")
+    if not isinstance(data, list):
         raise UsageError(f"{where}: has no list of answers: keep the form of the sheet that --stub wrote")
-    for index, row in enumerate(rows):
-        yield f"answers[{index}]", row if isinstance(row, dict) else {"row": row}
+    for index, row in enumerate(data):
+        if not isinstance(row, dict):  # it is refused by its place, and the others are read
+            row = {"row": row}
+        yield f"answers[{index}]", row
 
 
 def _mark(cells: Mapping[str, object], known: Mapping[str, Answer], questions: Mapping[str, Question]) -> Mark | None:
@@ -195,29 +204,35 @@ def _mark(cells: Mapping[str, object], known: Mapping[str, Answer], questions: M
     Raises:
         ValueError: The row is not as it was written, or its score is none.
     """
-    row = cells.get("row")
-    row = row.strip() if isinstance(row, str) else row
-    answer = known.get(row) if isinstance(row, str) else None
+    row, answer = cells.get("row"), None
+    if isinstance(row, str):
+        row = row.strip()
+        answer = known.get(row)
     if answer is None:
         raise ValueError(f"{shown(row)} is no answer of this run: is it the sheet of another one?")
     text = cells.get("answer")
     if not isinstance(text, str) or _bare(text) not in (_bare(answer.text), _bare(_plain(answer.text))):
-        cut = " (spreadsheets cut long cells: use a .json sheet)" if len(answer.text) > LARGEST_CELL else ""
+        cut = ""
+        if len(answer.text) > LARGEST_CELL:
+            cut = " (spreadsheets cut long cells: use a .json sheet)"
         raise ValueError(f"{row}: the answer is not the one that was given{cut}: score what the model said")
     # The answer was compared first: a row that was sorted apart from its text is no score of this answer.
     score = whole(cells.get("score"), "score")
     aspects = _aspects(cells.get("aspects"), questions.get(answer.prompt))
-    note = cells.get("note")
     if score is None:
         if aspects:
             raise ValueError(f"{row}: its aspects are scored, the whole is not: fill in score")
         return None
-    return Mark(answer, score, aspects, str(note).strip() if note not in (None, "") else None)
+    note = cells.get("note")
+    if note in (None, ""):
+        return Mark(answer, score, aspects, None)
+    return Mark(answer, score, aspects, str(note).strip())
 
 
 def _bare(text: str) -> str:
     """A text without what editors change on their own: line ends, blanks at the end."""
-    return "\n".join(line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")).strip()
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join(map(str.rstrip, lines)).strip()
 
 
 def _aspects(given: object, question: Question | None) -> dict[str, int]:
@@ -225,12 +240,15 @@ def _aspects(given: object, question: Question | None) -> dict[str, int]:
         return {}
     if not isinstance(given, dict):
         raise ValueError(f"aspects is {shown(given)}: must be an object of scores")
-    expected = question.expected if question else ()
     for name in given:
-        if name not in expected:
+        if question is None or name not in question.expected:
             raise ValueError(f"{shown(name)} is no aspect of this prompt")
-    scored = {name: whole(value, name) for name, value in given.items()}
-    return {name: value for name, value in scored.items() if value is not None}
+    scored = {}
+    for name, value in given.items():
+        score = whole(value, name)
+        if score is not None:
+            scored[name] = score
+    return scored
 
 
 def whole(value: object, name: str) -> int | None:

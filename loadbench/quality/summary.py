@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 
 import msgspec
 
@@ -122,14 +123,20 @@ def summarise(
         unreadable_scores: Lines of scores.jsonl that are none.
         against: Another run, to tell whether the same was answered.
     """
-    model_of = {answer.row: answer.model for answer in run.answers}
+    model_of, prompts = {}, set()
+    for answer in run.answers:
+        model_of[answer.row] = answer.model
+        prompts.add(answer.prompt)
     # A level that was done again has new answers: scores of the old ones are of nothing in this run.
     current = [score for score in latest(scores) if score.row in model_of]
     rated = means(current)
+    scored: dict[str, set[str]] = {}  # the models that have scores, by method
+    for rater, row in rated:
+        scored.setdefault(rater.partition(":")[0], set()).add(model_of[row])
     method: Method | None = None
     reason = "no method has scores of every model" if rated else "nobody has scored yet"
     for name in reversed(METHODS):  # the first of them has the last word
-        if {model_of[row] for rater, row in rated if rater.startswith(f"{name}:")} == set(run.models):
+        if scored.get(name, set()) == set(run.models):
             method, reason = name, f"every model has scores by {name}"
     # One rule that is wrong stops it all, with its place: a pass rate without it would be another.
     rules = {name: checks.parse(question) for name, question in run.questions.items()}
@@ -138,7 +145,7 @@ def summarise(
         schema=SCHEMA,
         run=run.path.resolve().name,
         answers=len(run.answers),
-        prompts=len({answer.prompt for answer in run.answers}),
+        prompts=len(prompts),
         method=method,
         method_reason=reason,
         models=[_model(model, run, current, rated, rules, method) for model in run.models],
@@ -160,34 +167,44 @@ def _model(
     rules: Mapping[str, Sequence[checks.Check]],
     method: Method | None,
 ) -> ModelScores:
-    answers = [answer for answer in run.answers if answer.model == model]
-    answered = {answer.prompt for answer in answers}
-    by_method: dict[str, MethodScore | None] = {name: _by_method(name, answers, rated) for name in METHODS}
-    chosen = by_method[method] if method else None
+    answers, rows, requests = [], set(), 0
+    answered: dict[str, bool] = {}  # of all prompts, in the order of the run
+    for answer in run.answers:
+        answered.setdefault(answer.prompt, False)
+        if answer.model == model:
+            answered[answer.prompt] = True
+            answers.append(answer)
+            rows.add(answer.row)
+            requests += answer.count
+    unanswered = [prompt for prompt, known in answered.items() if not known]
+    of_model = {key: score for key, score in rated.items() if key[1] in rows}
+    by_method: dict[str, MethodScore | None] = {name: _by_method(name, answers, of_model) for name in METHODS}
+    chosen, score = by_method.get(method or ""), None
+    if chosen is not None:
+        score = Mean(mean=chosen.mean, ci95=chosen.ci95, n=chosen.n)
     return ModelScores(
         model=model,
         answers=len(answers),
-        requests=sum(answer.count for answer in answers),
-        prompts=len(answered),
-        unanswered=list(dict.fromkeys(answer.prompt for answer in run.answers if answer.prompt not in answered)),
-        score=None if chosen is None else Mean(mean=chosen.mean, ci95=chosen.ci95, n=chosen.n),
+        requests=requests,
+        prompts=len(answered) - len(unanswered),
+        unanswered=unanswered,
+        score=score,
         by_method=by_method,
-        by_aspect=_by_aspect(answers, scores),
+        by_aspect=_by_aspect(rows, scores),
         checks=_rules(answers, rules),
     )
 
 
 def _by_method(method: Method, answers: Sequence[Answer], rated: Rated) -> MethodScore | None:
-    rows = {answer.row for answer in answers}
     by_row: dict[str, list[float]] = {}
     raters = set()
     for (rater, row), value in sorted(rated.items()):
-        if row in rows and rater.startswith(f"{method}:"):
+        if rater.startswith(f"{method}:"):
             by_row.setdefault(row, []).append(value)
             raters.add(rater.partition(":")[2])
     if not by_row:
         return None
-    by_prompt = weighted(answers, {row: math.fsum(values) / len(values) for row, values in by_row.items()})
+    by_prompt = weighted(answers, {row: fmean(values) for row, values in by_row.items()})
     mean, ci95 = mean_over_prompts(list(by_prompt.values()))
     return MethodScore(mean=mean, ci95=ci95, n=len(by_prompt), rows=len(by_row), by=sorted(raters), by_prompt=by_prompt)
 
@@ -226,14 +243,15 @@ def mean_over_prompts(values: Sequence[float]) -> tuple[float, Interval | None]:
     return mean, (max(1.0, mean - half), min(5.0, mean + half))
 
 
-def _by_aspect(answers: Sequence[Answer], scores: Sequence[Score]) -> list[AspectMean]:
+def _by_aspect(rows: Collection[str], scores: Sequence[Score]) -> list[AspectMean]:
     """Each expected aspect's mean, by method: what a model leaves out."""
-    rows = {answer.row for answer in answers}
     by_aspect: dict[tuple[str, str, str], list[int]] = {}
     for score in scores:
-        for aspect, value in score.aspects.items() if score.row in rows else ():
+        if score.row not in rows:
+            continue
+        for aspect, value in score.aspects.items():
             by_aspect.setdefault((score.prompt, aspect, score.method), []).append(value)
-    return [AspectMean(*key, math.fsum(each) / len(each), len(each)) for key, each in sorted(by_aspect.items())]
+    return [AspectMean(*key, fmean(each), len(each)) for key, each in sorted(by_aspect.items())]
 
 
 def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]]) -> Rules | None:
@@ -273,37 +291,49 @@ def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]
 
 def _judge(name: str, scores: Sequence[Score], current: Sequence[Score]) -> JudgeScores:
     """What a judge gave, how much it contradicts itself, and what it cost: every request counts for the cost."""
-    asked = [one for one in scores if one.method == "judge" and one.by == name]
-    counted = [one for one in current if one.method == "judge" and one.by == name]
+    rater = f"judge:{name}"
+    asked, endpoints, requests = [], set(), 0
+    for one in scores:
+        if one.rater == rater:
+            asked.append(one)
+            endpoints.add(one.endpoint)
+            requests += one.tries or 0
     by_row: dict[str, list[int]] = {}
     unusable: Counter[str] = Counter()
-    for one in counted:
+    suspects: set[str] = set()
+    structured = None
+    for one in current:
+        if one.rater != rater:
+            continue
         if one.score is not None:
             by_row.setdefault(one.row, []).append(one.score)
         if one.unusable is not None:
             unusable[one.unusable.partition(":")[0]] += 1
+        if one.suspect:
+            suspects.add(one.row)
+        structured = structured is not False and bool(one.structured)
     # Answers that it scored repeatedly say how much it contradicts itself: the spread is pooled over them.
     repeated = same = freedom = 0
     squares = []
     for values in by_row.values():
         if len(values) > 1:
-            mean = sum(values) / len(values)
+            mean = fmean(values)
             repeated += 1
             same += min(values) == max(values)
             freedom += len(values) - 1
             squares += [(value - mean) ** 2 for value in values]
     return JudgeScores(
         by=name,
-        endpoints=sorted({one.endpoint for one in asked if one.endpoint}),
+        endpoints=sorted(filter(None, endpoints)),
         rows=len(by_row),
         usable=sum(map(len, by_row.values())),
         unusable=dict(sorted(unusable.items())),
-        suspect_rows=sorted({one.row for one in counted if one.suspect}),
+        suspect_rows=sorted(suspects),
         repeated_rows=repeated,
         same_share=same / repeated if repeated else None,
         spread_sd=math.sqrt(math.fsum(squares) / freedom) if freedom else None,
-        structured=all(one.structured for one in counted) if counted else None,
-        requests=sum(one.tries or 0 for one in asked),
+        structured=structured,
+        requests=requests,
         input_tokens=_total(asked, "input_tokens"),
         output_tokens=_total(asked, "output_tokens"),
         cost=_total(asked, "cost"),
@@ -330,9 +360,10 @@ def _warnings(run: Scored, scores: Sequence[Score], current: Sequence[Score], un
     yield from run.damage
     if unreadable:
         yield f"scores.jsonl: {unreadable} lines cannot be read"
-    lost = {score.row for score in scores} - {answer.row for answer in run.answers}
+    lost = {score.row for score in scores}.difference(answer.row for answer in run.answers)
     if lost:
         yield f"{len(lost)} scored answers are not among this run's answers any more: a level was done again"
+    judges: set[str] = set()
     for method in METHODS:
         prompts: dict[str, set[str]] = {}
         raters: dict[str, set[str]] = {}
@@ -340,11 +371,12 @@ def _warnings(run: Scored, scores: Sequence[Score], current: Sequence[Score], un
             if score.score is not None and score.method == method:
                 prompts.setdefault(score.model, set()).add(score.prompt)
                 raters.setdefault(score.model, set()).add(score.by)
+                if method == "judge":
+                    judges.add(score.by)
         if len(set(map(frozenset, prompts.values()))) > 1:
             yield f"by {method}, the models were scored on different prompts: their means do not compare"
         if len(set(map(frozenset, raters.values()))) > 1:
             yield f"by {method}, the models were not scored by the same: one may be milder than another"
-    judges = {score.by for score in current if score.method == "judge" and score.score is not None}
     for own in sorted(judges & set(run.models)):
         yield f"{own} judged answers of its own: judges prefer what they would have said"
     suspect = {score.row for score in current if score.suspect}

@@ -55,20 +55,20 @@ def _render(subject: str, kind: str, record: Mapping[str, object]) -> str:
     # By name, and when it is rendered: rich and numpy take longer to import than most commands run.
     module = import_module(f"loadbench.report.{subject}")
     match kind:
-        case "csv":
-            return str(module.csv(record))
+        case "csv" | "llama-bench":
+            return str(getattr(module, kind.replace("-", "_"))(record))
         case "json":  # of a choice, with its sentences
             return json({**record, "words": module.in_words(record)})
         case "html":
-            return rendered(module.document(record, plots=True), kind)
+            return rendered(module.document(record), kind)
     return rendered(module.document(record), kind)
 
 
 FORMATS: Mapping[str, Render] = {
     **_formats("run", "text", "markdown"),
-    **_formats("exports", "csv"),
+    **_formats("exports", "csv", "llama-bench"),
     "json": json,
-    **_formats("run", "html"),
+    **_formats("page", "html"),
 }
 """How each format of a run is rendered, from what `metrics.summarise` returns."""
 COMPARISONS: Mapping[str, Render] = {**_formats("comparison", "text", "markdown"), "json": json}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from msgspec import UNSET, UnsetType
 
@@ -12,6 +13,7 @@ from loadbench.report import document as doc
 from loadbench.report import levels
 from loadbench.report.document import Cell, Column, Columns, Row, Table, Times, table, without_unknown
 from loadbench.report.tables import CHARS, LEVEL, TOKENS, per_model, whole_run_tokens
+from loadbench.store.schema import ScenarioFacts
 from loadbench.store.summary import (
     Absent,
     Endpoint,
@@ -49,27 +51,24 @@ def endpoints(summary: Summary) -> list[Table]:
     if not parts:
         return []
     streamed = levels.is_streamed(summary)
-    name = "TTFT" if streamed else "E2E"
-    leads = [part.ttft_ms if streamed else part.e2e_ms for part in parts]
-    times, whole = Times.of(leads), Times.of(part.e2e_ms for part in parts)
-
-    def lead(part: Endpoint, statistic: str) -> Cell:
-        return times.cell(part.ttft_ms if streamed else part.e2e_ms, statistic)
-
+    name, lead = "E2E", attrgetter("e2e_ms")
+    if streamed:
+        name, lead = "TTFT", attrgetter("ttft_ms")
+    times, whole = Times.of(map(lead, parts)), Times.of(part.e2e_ms for part in parts)
     columns: Columns[Endpoint] = [
         (Column("endpoint", left=True), lambda part: Cell(bare_url(part.url).partition("://")[2].removesuffix("/v1"))),
         (Column("of requests", short="part"), lambda part: doc.share(part.share)),
         (Column("done"), lambda part: doc.count(part.completed)),
         (Column("failed", short="fail"), lambda part: doc.count(part.failed)),
-        (Column(f"{name} p50", times.unit), lambda part: lead(part, "p50")),
-        (Column(f"{name} p95", times.unit), lambda part: lead(part, "p95")),
+        (Column(f"{name} p50", times.unit), lambda part: times.cell(lead(part), "p50")),
+        (Column(f"{name} p95", times.unit), lambda part: times.cell(lead(part), "p95")),
     ]
     if streamed:
         columns.append((Column("E2E p50", whole.unit), lambda part: whole.cell(part.e2e_ms, "p50")))
     columns.append((Column("in flight", "mean"), lambda part: doc.figure(part.in_flight_mean)))
     columns.append((Column("tokens", "/s"), lambda part: doc.figure(part.output_tokens_per_s)))
     notes = []
-    if levels.any_marked(leads):
+    if levels.any_marked(map(lead, parts)):
         notes.append("* too few requests of that endpoint for an interval")
     notes.append("all other tables have the requests of all endpoints together")
     if streamed and any(level.is_open for level in rows):
@@ -79,16 +78,15 @@ def endpoints(summary: Summary) -> list[Table]:
 
 def workers(summary: Summary) -> list[Table]:
     """A row a level and worker; none of a run whose load one process made."""
-    rows = levels.of(summary)
-    if not any(level.workers for level in rows):
-        return []
     none = WorkerPercentiles()
 
     def name(part: Worker) -> Cell:
         host = part.host or ""
         where = (part.address or host).partition("://")[2] or host
-        lost = ", lost" if part.status == "lost" else ""
-        return Cell(one_line(f"{part.name} {where}", 40).strip() + lost)
+        text = one_line(f"{part.name} {where}", 40).strip()  # a host's name may be longer than the table is wide
+        if part.status == "lost":
+            text += ", lost"
+        return Cell(text)
 
     def streams(part: Worker) -> Cell:
         return doc.figure(part.request_rate_per_s if part.streams is None else part.streams)
@@ -109,7 +107,7 @@ def workers(summary: Summary) -> list[Table]:
         "lag: what was read late; core: CPU of one core; way: shortest TCP connect; clock: how well the start is known",
         "all other tables have the requests of all workers together",
     ]
-    return _by_part("Workers", rows, lambda level: level.workers, columns, notes)
+    return _by_part("Workers", levels.of(summary), lambda level: level.workers, columns, notes)
 
 
 def _by_part(
@@ -125,12 +123,15 @@ def _by_part(
         names: list[Cell] = []
         parts: list[Row] = []
         for level in own:
-            for place, part in enumerate(parts_of(level) or ()):
-                names.append(Cell("" if place else levels.label(level)))
+            name = Cell(levels.label(level))
+            for part in parts_of(level) or ():
+                names.append(name)
                 parts.append(part)
-        plain = table(title, columns, parts, notes, model)
-        named = tuple((name, *row) for name, row in zip(names, plain.rows, strict=True))
-        tables.append(replace(plain, columns=(LEVEL[0], *plain.columns), rows=named))
+                name = Cell("")
+        if parts:  # a level of one process, or of one endpoint, has none
+            plain = table(title, columns, parts, notes, model)
+            named = tuple((name, *row) for name, row in zip(names, plain.rows, strict=True))
+            tables.append(replace(plain, columns=(LEVEL[0], *plain.columns), rows=named))
     return tables
 
 
@@ -149,42 +150,49 @@ def repeats(summary: Summary) -> list[Table]:
     ]
     until = levels.facts(summary).until
     if until and until.reached is not None:
-        precision = f"{100 * (until.wanted or 0):g}%"
+        precision = f"{100 * (until.wanted or 0):g}%"  # half the interval, as a share of the mean
         if until.reached:
             notes.append(f"every mean is known to {precision}, as --until wanted")
         else:
             notes.append(f"not every mean is known to {precision}, which --until wanted")
     tables = []
     for model, entries in models.items():
-        of_e2e = "ttft_p50" not in entries[0].figures and "e2e_p50" in entries[0].figures  # of whole answers
+        key, head = "ttft_p50", "TTFT p50"
+        if key not in entries[0].figures and "e2e_p50" in entries[0].figures:  # of whole answers
+            key, head = "e2e_p50", "E2E p50"
         against = Column("against the first", short="of 1st")
         columns = (
             Column("load", left=True),
             Column("run", left=True),
             Column("tokens", "/s"),
             against,
-            Column("E2E p50" if of_e2e else "TTFT p50", "ms"),
+            Column(head, "ms"),
             against,
         )
         rows: list[tuple[Cell, ...]] = []
         for entry in entries:
-            name = levels.load_label(entry.concurrency, entry.request_rate_per_s)
-            rates = [run.output_tokens_per_s for run in entry.runs]
-            times = [run.e2e_p50 if of_e2e else run.ttft_p50 for run in entry.runs]
-            for place in range(len(entry.runs)):
-                label = Cell("" if place else name)
-                rows.append((label, Cell(str(place + 1)), *_against(rates, place), *_against(times, place)))
-            means = entry.figures["output_tokens_per_s"], entry.figures["e2e_p50" if of_e2e else "ttft_p50"]
-            rows.append((Cell(""), Cell("all"), *_all(means[0]), *_all(means[1])))
+            label = Cell(levels.load_label(entry.concurrency, entry.request_rate_per_s))
+            for number, run in enumerate(entry.runs, start=1):
+                cells = [label, Cell(str(number))]
+                for name in ("output_tokens_per_s", key):
+                    cells += _against(getattr(run, name), getattr(entry.runs[0], name))
+                rows.append(tuple(cells))
+                label = Cell("")
+            rows.append((label, Cell("all"), *_all(entry.figures["output_tokens_per_s"]), *_all(entry.figures[key])))
         tables.append(Table("Run by run", columns, tuple(rows), tuple(notes), model if several else None))
     return tables
 
 
-def _against(values: Sequence[float | UnsetType | None], place: int) -> tuple[Cell, Cell]:
-    """A run's value, and that over the first one's."""
-    value, before = values[place], values[0]
-    if value is UNSET or before is UNSET or not value or not before:
-        return doc.figure(None if value is UNSET else value), Cell(units.ABSENT)
+def _against(value: float | UnsetType | None, before: float | UnsetType | None) -> tuple[Cell, Cell]:
+    """A run's value, and that over the first one's.
+
+    >>> [cell.text for cell in (*_against(0.0, 4.0), *_against(2.0, 4.0), *_against(None, 4.0))]
+    ['0', '-', '2.00', '0.50x', '-', '-']
+    """
+    if value is UNSET:
+        value = None
+    if before is UNSET or not value or not before:
+        return doc.figure(value), Cell(units.ABSENT)
     return doc.figure(value), Cell(f"{value / before:.2f}x")
 
 
@@ -205,11 +213,11 @@ def devices(summary: Summary) -> list[Table]:
         families.setdefault(_family(level, summary), []).append(level)
     tables = []
     for family, rows in families.items():
-        names: set[str | None] = {family}
-        for level in rows:
-            names |= {model.name for model in summary.models if model.id == level.model}
+        ids = {level.model for level in rows}
+        # The user may have asked for it by another name than its alias.
+        names = {family} | {model.name for model in summary.models if model.id in ids}
         absent = [row for row in summary.absent if row.name in names]
-        if len({level.model for level in rows}) > 1 or absent:
+        if len(ids) > 1 or absent:
             tables += without_unknown([_devices(family, rows, absent)], fixed=2)
     return tables
 
@@ -238,17 +246,19 @@ def _devices(family: str, rows: Sequence[Level], absent: Sequence[Absent]) -> Ta
         (Column("J", "/1k tokens"), lambda level: doc.figure(level.j_per_1000_tokens)),
         (Column("energy of", left=True), _energy_of),
     ]
-    variants = [_together(row.device, row.execution_provider) or str(row.name) for row in absent]
     notes = []
     if any(level.device_by_name for level in rows):
         notes.append("a device known only from the model's name was not observed: these rows do not compare devices")
-    notes += [f"absent: {variant}: {row.reason}" for variant, row in zip(variants, absent, strict=True)]
+    missing = []
+    nothing = (Cell(units.ABSENT),) * (len(columns) - 2)
+    for row in absent:
+        variant = _together(row.device, row.execution_provider) or str(row.name)
+        notes.append(f"absent: {variant}: {row.reason}")
+        missing.append((Cell(variant), Cell("absent"), *nothing))
     if levels.any_marked(map(levels.lead, rows)):
         notes.append("* too few requests for an interval")
     measured = table(f"Devices side by side: {family}", columns, rows, notes)
-    nothing = (Cell(units.ABSENT),) * (len(columns) - 2)
-    missing = tuple((Cell(variant), Cell("absent"), *nothing) for variant in variants)
-    return replace(measured, rows=measured.rows + missing)
+    return replace(measured, rows=(*measured.rows, *missing))
 
 
 def device_words(level: Level) -> str:
@@ -295,11 +305,12 @@ def machine(summary: Summary) -> list[Table]:
     notes = ["of the server, at its peak: threads, resident memory; others = neither the server nor this client"]
     if any(level.gpu_memory_source == "device" for level in rows):
         notes.append(_WHOLE_DEVICE)
+    # None is no "no": nobody looked.
     throttled = {level.throttled for level in rows}
     if False in throttled and True not in throttled:
         notes.append("neither CPU nor GPU was throttled")
     power = _power_sources(rows)
-    if len(power) == 1 and "changed" not in power:
+    if len(power) == 1 and "changed" not in power:  # else the table of energy has a column for it
         notes.append(f"power: {power.pop()}")
     return without_unknown(per_model("Machine", rows, columns, notes))
 
@@ -310,7 +321,9 @@ def megabytes(n_bytes: float | None) -> Cell:
     >>> [megabytes(n).text for n in (1_234_567_890, 25_300_000, None)]
     ['1,235', '25.3', '-']
     """
-    return doc.figure(None if n_bytes is None else n_bytes / 1e6)
+    if n_bytes is None:
+        return Cell(units.ABSENT)
+    return doc.figure(n_bytes / 1e6)
 
 
 def _power_sources(rows: Iterable[Level]) -> set[str]:
@@ -325,7 +338,7 @@ def energy(summary: Summary) -> list[Table]:
         (Column("energy", "J"), lambda level: doc.figure(level.energy_j)),
         (Column("J", "/1k tokens"), lambda level: doc.figure(level.j_per_1000_tokens)),
         (Column("Wh", "/1k tokens"), lambda level: doc.figure(level.wh_per_1000_tokens)),
-        (Column("cost", "/1k tokens"), lambda level: doc.figure(level.cost_per_1000_tokens)),
+        (Column("cost", "/1M tokens"), lambda level: doc.figure(_cost_per_million(level))),
         (Column("energy of", left=True), _energy_of),
     ]
     # A note of the machine's table says that no level was throttled, or what gave power all the time.
@@ -335,20 +348,27 @@ def energy(summary: Summary) -> list[Table]:
     power = _power_sources(rows)
     if len(power) > 1 or "changed" in power:
         columns.append((Column("power", left=True), lambda level: Cell(level.power or units.ABSENT)))
-    scenario = levels.facts(summary).scenario
-    watts, price = (scenario.declared_watts, scenario.price_per_kwh) if scenario else (None, None)
+    scenario = levels.facts(summary).scenario or ScenarioFacts()
     sources = {level.energy_source for level in rows}
     notes = []
-    if any(level.j_per_1000_tokens is not None for level in rows):
-        notes.append("1k tokens = 1,000 output tokens of the level, warm-up included")
+    if any(level.j_per_1000_tokens is not None or level.cost_per_1000_tokens is not None for level in rows):
+        notes.append("1k, 1M tokens = 1,000 and 1 million output tokens of the level, warm-up included")
     if sources & {"gpu", "cpu", "gpu+cpu"}:
         notes.append("measured, of whole devices: GPU by NVML, CPU by RAPL; idle power and other programs included")
     if "declared" in sources:
-        declared = f"{watts:g} W" if watts else "watts"
+        declared = f"{scenario.declared_watts:g} W" if scenario.declared_watts else "watts"
         notes.append(f"declared, not measured: {declared} times the duration of the level")
-    if price:
-        notes.append(f"cost at {price:g} per kWh")
+    if scenario.price_per_kwh:
+        notes.append(f"cost at {scenario.price_per_kwh:g} per kWh")
+    if scenario.price_per_hour:
+        notes.append(f"cost at {scenario.price_per_hour:g} per hour of the machine, for the duration of the level")
     return without_unknown(per_model("Energy and power", rows, columns, notes))
+
+
+def _cost_per_million(level: Level) -> float | None:
+    if level.cost_per_million_tokens is None and level.cost_per_1000_tokens is not None:
+        return 1000 * level.cost_per_1000_tokens  # a summary of an earlier version
+    return level.cost_per_million_tokens
 
 
 def _energy_of(level: Level) -> Cell:
@@ -361,8 +381,11 @@ def server(summary: Summary) -> list[Table]:
 
     def sampled(level: Level, *names: str) -> float | None:
         """The first of these metrics that the server has: each kind of server has its own name for it."""
-        values = [(level.server_metrics or {}).get(name) for name in names]
-        return next((value for value in values if value is not None), None)
+        metrics = level.server_metrics or {}
+        for name in names:
+            if metrics.get(name) is not None:
+                return metrics[name]
+        return None
 
     caches = "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "llamacpp:kv_cache_usage_ratio"
     running = "llamacpp:requests_processing", "vllm:num_requests_running"
@@ -392,19 +415,30 @@ def cold_start(summary: Summary) -> Table | None:
     def ms(probe: Probe | None) -> float | None:
         if probe is None:
             return None
-        return probe.ttft_ms if streamed else probe.e2e_ms
+        if streamed:
+            return probe.ttft_ms
+        return probe.e2e_ms
 
+    # Over all models and probes: a column in ms beside one in s would be misread.
     values_ms: list[float | None] = []
+    idle, kept_warm, was_cold, errors = None, None, False, []
     for model in models:
         values_ms += [ms(model.first), ms(model.warm), ms(model.idle), ms(model.kept_warm)]
+        idle, kept_warm = idle or model.idle, kept_warm or model.kept_warm
+        was_cold = was_cold or bool(model.first and model.first.cold)
+        if model.load_error:
+            errors.append(f"{model.id}: {model.load_error}")
     times = Times.over(values_ms)
 
     def answer(probe: Probe | None) -> Cell:
-        return Cell("failed") if probe and probe.error else times.value(ms(probe))
+        if probe and probe.error:
+            return Cell("failed")
+        return times.value(ms(probe))
 
     def first(model: Model, *, cold: bool) -> Cell:
-        is_cold = model.first is not None and bool(model.first.cold)
-        return answer(model.first) if is_cold is cold else Cell(units.ABSENT)
+        if model.first is None or bool(model.first.cold) is not cold:
+            return Cell(units.ABSENT)
+        return answer(model.first)
 
     columns: Columns[Model] = [
         (Column("model", left=True), lambda model: Cell(model.id)),
@@ -417,18 +451,16 @@ def cold_start(summary: Summary) -> Table | None:
         (Column("kept warm", times.unit), lambda model: answer(model.kept_warm)),
     ]
     notes = ["single requests of a few tokens, each with a prompt of its own"]
-    if any(model.first and model.first.cold for model in models):
+    if was_cold:
         notes.append("cold = the first after a load that was seen")
-    for words, probes in (
-        ("after idle", [model.idle for model in models]),
-        ("kept warm", [m.kept_warm for m in models]),
-    ):
-        probe = next(filter(None, probes), None)
+    for words, probe in (("after idle", idle), ("kept warm", kept_warm)):
         if probe and probe.after_s:
-            pings = f" with a one-token request every {probe.every_s:g} s" if probe.every_s else " of silence"
+            pings = " of silence"
+            if probe.every_s:
+                pings = f" with a one-token request every {probe.every_s:g} s"
             notes.append(f"{words} = after {probe.after_s:g} s{pings}")
-    notes += [f"{model.id}: {model.load_error}" for model in models if model.load_error]
-    return next(iter(without_unknown([table("Cold start", columns, models, notes)])), None)
+    shown = without_unknown([table("Cold start", columns, models, [*notes, *errors])])
+    return next(iter(shown), None)
 
 
 def memory(summary: Summary) -> Table | None:
@@ -457,6 +489,6 @@ def memory(summary: Summary) -> Table | None:
         notes.append("on disk: as the server reports")
     for shown in without_unknown([table("Memory and disk", columns, models, notes)]):
         # The size that a server lists is among the model's facts; alone it is no table.
-        if any(column.name != "size listed" for column in shown.columns[1:]):
+        if len(shown.columns) > 2 or shown.columns[1].name != "size listed":
             return shown
     return None

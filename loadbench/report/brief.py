@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadbench import text as units
 from loadbench.errors import UsageError
@@ -12,7 +12,20 @@ from loadbench.figures import FIGURES, STATISTIC_TITLES, Figure
 from loadbench.metrics.checks import NAMES
 from loadbench.report import levels as reading
 from loadbench.report import objectives, provenance, run, tables
-from loadbench.report.document import Block, Cell, Column, Document, Line, Section, Table, Text, Title, Tone, tables_of
+from loadbench.report.document import (
+    Block,
+    Cell,
+    Column,
+    Document,
+    Facts,
+    Line,
+    Section,
+    Table,
+    Text,
+    Title,
+    Tone,
+    tables_of,
+)
 from loadbench.report.levels import Record
 from loadbench.scenario.bounds import Bound
 from loadbench.store.summary import Curve, Distribution, Finding, Level, Summary, rank
@@ -27,11 +40,8 @@ def document(record: Record | Summary) -> Document:
     summary = reading.read(record)
     warning = provenance.SIMULATED if reading.is_simulated(summary) else ""
     title = Title(provenance.title(summary), date=provenance.date(summary), simulated=warning)
-    # A search has its answer from all probes together, and its table has the loads in the order they were tried.
-    lines = objectives.lines(summary)
-    if not summary.capacity:
-        lines += answer(summary)
-    blocks: list[Block] = [Text("", lines)]
+    # A search's table has the loads in the order they were tried.
+    blocks: list[Block] = [Text("", answers(summary))]
     by_model = reading.by_model(reading.of(summary))
     blocks += tables_of(objectives.steps(summary) or [_table(model, rows) for model, rows in by_model.items()])
     unfinished = [*provenance.absent(summary), *run.unfinished(summary)]
@@ -40,6 +50,25 @@ def document(record: Record | Summary) -> Document:
     if found := _warnings(summary):
         blocks.append(Text("", found, sign="!"))
     return Document(title, [Section("brief", "In short", blocks)])
+
+
+def answers(summary: Summary) -> list[Line]:
+    """What a reader came for, in sentences; a search has its answer from all probes together."""
+    lines = objectives.lines(summary)
+    if not summary.capacity:
+        lines += answer(summary)
+    return lines
+
+
+def pasted(record: Record | Summary) -> Document:
+    """The same to paste in an issue: with what was measured, on which machine, and the command."""
+    summary = reading.read(record)
+    short = document(summary)
+    facts = [(name, text) for name, text in provenance.facts(summary) if name in ("target", "model", "client")]
+    if command := reading.facts(summary).command:
+        facts.append(("command", shlex.join(command)))
+    # One command's line is long, and the reader came for the table.
+    return replace(short, sections=[*short.sections, Section("facts", "", [Facts("", facts)])])
 
 
 # -- in words
@@ -93,9 +122,14 @@ class Load:
         return ""
 
 
+def judged(levels: Sequence[Level]) -> list[Load]:
+    """The loads that the SLO is judged at, the lowest first."""
+    return _loads([level for level in levels if level.slo and level.is_whole])
+
+
 def _served(levels: Sequence[Level]) -> list[str]:
     """How much load is served within the SLO, or without one what a user gets."""
-    loads = _loads([level for level in levels if level.slo and level.is_whole])
+    loads = judged(levels)
     if not loads:
         return _unjudged(levels)
     bounds = loads[0].levels[0].slo or ()
@@ -118,12 +152,12 @@ def _served(levels: Sequence[Level]) -> list[str]:
 def _unjudged(levels: Sequence[Level]) -> list[str]:
     loads = _loads([level for level in levels if level.completed])
     first, last = loads[0].levels[0], loads[-1].levels[0]
-    speed, wait = _per_user(first), reading.lead(first).p50
+    speed, wait = first.tokens_per_s_per_user, reading.lead(first).p50
     if first.is_open or speed is None or wait is None:
         return []
     one = "One user gets" if first.load == 1 else f"Each of {loads[0].words} gets"
     text = f"{one} {units.figure(speed)} tokens/s after {units.span(wait)}"
-    after, later = _per_user(last), reading.lead(last).p50
+    after, later = last.tokens_per_s_per_user, reading.lead(last).p50
     if first is last or after is None or later is None:
         return [f"{text}."]
     return [f"{text}; with {loads[-1].words} each gets {units.figure(after)}, after {units.span(later)}."]
@@ -177,11 +211,7 @@ def _nothing(levels: Sequence[Level]) -> str:
     attempted = sum(level.attempted or 0 for level in levels)
     if not attempted:
         return "Not measured."
-    kinds: Counter[str] = Counter()
-    for level in levels:
-        kinds.update(level.errors or {})
-    why = tables.counts(kinds) if kinds else "cancelled"
-    return f"None of {units.plural(attempted, 'request')} completed ({why})."
+    return f"None of {units.plural(attempted, 'request')} completed ({tables.failures(levels) or 'cancelled'})."
 
 
 def _bound(text: str) -> str:
@@ -216,6 +246,8 @@ def _measured(level: Level, text: str) -> str:
         return f"{title} {_with_unit(value, figure)}"
     over_all = (level.with_failures_ms or {}).get(bound.metric)
     value = figure.read(level, bound.statistic) if over_all is None else over_all.at(bound.statistic)
+    if value is None and bound.metric == "ttfat" and not level.failed:
+        return f"{level.only_reasoned or 0:,} of {level.attempted or 0:,} requests only reasoned"
     if value is None:
         return f"{level.failed or 0:,} of {level.attempted or 0:,} requests failed"
     return f"{STATISTIC_TITLES[bound.statistic]} {title} {_with_unit(value, figure)}"
@@ -227,6 +259,8 @@ def _measured(level: Level, text: str) -> str:
 def _table(model: str, rows: Sequence[Level]) -> Table:
     """A row a level: what it did for all users together, and for one of them."""
     streamed = any(map(reading.is_stream, rows))
+    # Where a model reasons, users wait beyond the first token for the answer.
+    reasons = streamed and any(level.reasoned for level in rows)
     # Gaps between tokens mean nothing where an arrival carries several.
     spaced = all(reading.gap_name(level) == "ITL" for level in rows if level.completed)
     columns = [
@@ -234,6 +268,7 @@ def _table(model: str, rows: Sequence[Level]) -> Table:
         Column("done", "/s"),
         Column("tokens", "/s"),
         *([Column("per user", "tok/s"), Column("TTFT p50", "ms"), Column("TTFT p95", "ms")] if streamed else []),
+        *([Column("TTFAT", "p95 ms")] if reasons else []),
         *([Column("ITL p95" if spaced else "TPOT p95", "ms")] if streamed else []),
         Column("E2E p95", "ms"),
         Column("failed"),
@@ -249,8 +284,10 @@ def _table(model: str, rows: Sequence[Level]) -> Table:
             Cell(units.figure(level.output_tokens_per_s)),
         ]
         if streamed:
-            row += [Cell(units.figure(_per_user(level)))]
+            row += [Cell(units.figure(level.tokens_per_s_per_user))]
             row += [_time(reading.ttft(level), "p50"), _time(reading.ttft(level), "p95")]
+            if reasons:
+                row += [_time(level.ttfat_ms, "p95")]
             row += [_time(level.itl_ms if spaced else level.tpot_ms, "p95")]
         row += [_time(level.e2e_ms, "p95"), Cell(units.share(level.failure_share))]
         if judged:
@@ -259,6 +296,9 @@ def _table(model: str, rows: Sequence[Level]) -> Table:
     notes = []
     if any(cell.marked for row in cells for cell in row):
         notes.append("* too few requests for a 95% interval")
+    silent = sum(level.only_reasoned or 0 for level in rows)
+    if reasons and silent:
+        notes.append(f"{units.plural(silent, 'request')} ended with reasoning alone and are in no TTFAT")
     return Table("", tuple(columns), tuple(cells), tuple(notes), model)
 
 
@@ -327,9 +367,3 @@ def _loads(levels: Sequence[Level]) -> list[Load]:
         if level.is_open == levels[0].is_open:
             by_load.setdefault(level.load or 0, []).append(level)
     return [Load(by_load[load]) for load in sorted(by_load)]
-
-
-def _per_user(level: Level) -> float | None:
-    """Tokens per second that one user sees once its answer flows: 1 / TPOT at the median."""
-    tpot = level.tpot_ms.p50 if level.tpot_ms else None
-    return 1000 / tpot if tpot else None

@@ -35,10 +35,10 @@ def document(record: Record, *, short: bool = False) -> doc.Document:
     Args:
         short: On one screen: the decision, the rank, the worst warnings.
     """
-    ranked = rows(record)
-    title = Title("Which model to ship:", str(ranked[0]["name"]) if ranked else "", "loadbench select")
-    if not ranked:
-        title = Title("Which model to ship: none meets the requirements", program="loadbench select")
+    title = Title("Which model to ship: none meets the requirements", program="loadbench select")
+    if ranked := rows(record):
+        title = Title("Which model to ship:", str(ranked[0]["name"]), "loadbench select")
+    # A simulator may stand in for one candidate while others are real: that is no warning about all of it.
     sources = {bool(row["simulated"]) for row in record["candidates"]}
     if sources == {True}:
         title = replace(title, simulated=provenance.SIMULATED)
@@ -57,53 +57,75 @@ def document(record: Record, *, short: bool = False) -> doc.Document:
 
 
 def _short(record: Record) -> list[Block]:
-    rank = _rank(record)
-    out = Text.of("", [f"Eliminated: {line}." for line in fell_out(record)])
+    # A note changes no decision: --explain has them.
     warnings = [f"{one['text']}." for one in record["doubts"] if one["severity"] != "note"]
     if len(warnings) > MOST_WARNINGS:
         warnings[MOST_WARNINGS:] = [f"and {len(warnings) - MOST_WARNINGS} more: see --explain."]
     blocks: list[Block] = [replace(_decision(record), title="")]
-    blocks += tables_of(rank and replace(rank, notes=rank.notes[:1]))
-    return [*blocks, *(text for text in (out, Text.of("", warnings, "!")) if text.lines)]
+    if rank := _rank(record):
+        blocks += tables_of(replace(rank, notes=rank.notes[:1]))  # the first says how the score is made
+    if eliminated := fell_out(record):
+        blocks.append(_sentences("", [f"Eliminated: {line}" for line in eliminated]))
+    if warnings:
+        blocks.append(Text.of("", warnings, "!"))
+    return blocks
+
+
+def _sentences(title: str, texts: Sequence[str]) -> Text:
+    """With the full stop that the record's JSON leaves out."""
+    return Text.of(title, [f"{text}." for text in texts])
 
 
 def _decision(record: Record) -> Text:
-    doubtful = reds(record) or not rows(record)
-    lines = [Line(f"{headline(record)}.", strong=True, tone="bad" if doubtful else "")]
-    lines += [Line(f"{line}.", beneath=True) for line in (*reasons(record), robustness(record)) if line]
+    tone: doc.Tone = ""
+    if reds(record) or not rows(record):
+        tone = "bad"
+    lines = [Line(f"{headline(record)}.", strong=True, tone=tone)]
+    for line in filter(None, (*reasons(record), robustness(record))):
+        lines.append(Line(f"{line}.", beneath=True))
     return Text("Decision", lines)
 
 
 def _context(record: Record) -> doc.Facts:
     """On what terms the choice was made, and from which runs."""
-    starts = sorted(str(run["start"])[:10] for run in record["runs"] if run["start"])
-    why = "as requested" if record["load"]["asked"] else "the highest load that all completed"
+    # One load for all candidates: figures at different loads do not compare.
+    load = f"{record['load']['words']}, the highest load that all completed"
+    if record["load"]["asked"]:
+        load = f"{record['load']['words']}, as requested"
     must = "no requirements"
     if record["needs"]:
-        missing = "an unknown figure fails" if record["missing"] == "out" else "an unknown figure passes"
-        must = f"{', '.join(record['needs'])} ({missing})"
-    chosen = "the defaults" if record["usual_weights"] else "as given"
-    counted = [criterion for criterion in record["criteria"] if criterion["share"]]
-    counted.sort(key=lambda criterion: -float(criterion["share"]))
-    weights = ", ".join(f"{criterion['label']} {units.percent(criterion['share'])}" for criterion in counted)
+        outcome = "fails" if record["missing"] == "out" else "passes"
+        must = f"{', '.join(record['needs'])} (an unknown figure {outcome})"
+    weights = []
+    for criterion in sorted(record["criteria"], key=lambda criterion: -(criterion["share"] or 0)):
+        if criterion["share"]:
+            weights.append(f"{criterion['label']} {units.percent(criterion['share'])}")
+    weighted = ", ".join(weights) or "none"
+    days, machines, runs = set(), [], []
+    for run in record["runs"]:
+        if run["start"]:
+            days.add(str(run["start"])[:10])
+        if run["machine"]:
+            machines.append(str(run["machine"]))
+        started = run["start"] or "at an unknown time"
+        runs.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, started {started}"))
+    measured = " to ".join(sorted({min(days), max(days)})) if days else "at an unknown time"
     facts = [
         ("status", "proposed by loadbench from measurements"),
         ("candidates", units.listed([str(row["name"]) for row in record["candidates"]], "and")),
-        ("load", f"{record['load']['words']}, {why}"),
-        ("measured", " to ".join(dict.fromkeys((starts[0], starts[-1]))) if starts else "at an unknown time"),
-        ("from", ", ".join(dict.fromkeys(str(run["machine"]) for run in record["runs"] if run["machine"]))),
+        ("load", load),
+        ("measured", measured),
+        ("from", ", ".join(dict.fromkeys(machines))),
         ("requirements", must),
-        ("weights", f"{chosen}: {weights or 'none'}"),
+        ("weights", f"the defaults: {weighted}" if record["usual_weights"] else f"as given: {weighted}"),
+        *runs,
     ]
-    for run in record["runs"]:
-        started = run["start"] or "at an unknown time"
-        facts.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, started {started}"))
     return doc.Facts("Context", [(name, text) for name, text in facts if text])
 
 
 def _rest(record: Record) -> list[Block]:
     left = rows(record)
-    alternatives = [front(record)] if front(record) else []
+    alternatives = list(filter(None, [front(record)]))
     for row in left[1:]:
         first = units.share(row["wins"]["both"])
         alternatives.append(f"{row['name']}: score {row['score']:.1f}, first in {first} of the draws")
@@ -113,9 +135,9 @@ def _rest(record: Record) -> list[Block]:
     consequences = ["No candidate can ship: measure other models, or relax a requirement"]
     if left:
         winner, gives = left[0], []
-        by_name = {figure["name"]: figure for figure in record["figures"]}
+        by_name = _by_name(record)
         for name, measured in winner["figures"].items():
-            if name in by_name and name != "licence":
+            if name in by_name and name != "licence":  # that has a sentence of its own
                 figure = by_name[name]
                 ends = value_interval(figure, measured["low"], measured["high"])
                 gives.append(f"{figure['label']} {value(figure, measured['value'])}{ends}")
@@ -123,12 +145,13 @@ def _rest(record: Record) -> list[Block]:
         if winner["licence"]:
             consequences.append(f"Licence, as listed: {winner['licence']}")
         consequences += would_change(record)
+    findings = []
+    for doubt in record["doubts"]:
+        findings.append(Finding(doubt["severity"], doubt["severity"], [("", doubt["text"])]))
     return [
-        Text.of("Alternatives", [f"{line}." for line in alternatives]),
-        Text.of("Consequences", [f"{line}." for line in consequences]),
-        doc.Findings(
-            "Warnings", [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
-        ),
+        _sentences("Alternatives", alternatives),
+        _sentences("Consequences", consequences),
+        doc.Findings("Warnings", findings),
     ]
 
 
@@ -138,6 +161,11 @@ def _rest(record: Record) -> list[Block]:
 def rows(record: Record) -> list[Record]:
     """The candidates that are left, the best first."""
     return [row for row in record["candidates"] if row["rank"] is not None]
+
+
+def _by_name(record: Record) -> dict[str, Record]:
+    """What counts: the figures of the choice."""
+    return {figure["name"]: figure for figure in record["figures"]}
 
 
 def reds(record: Record) -> list[Record]:
@@ -159,12 +187,15 @@ def in_words(record: Record) -> dict[str, str | list[str]]:
 def headline(record: Record) -> str:
     """The recommendation in a sentence, its doubt first where there is a red one."""
     left = rows(record)
+    if not left and record["needs"]:
+        return "No candidate meets the requirements"
     if not left:
-        return "No candidate meets the requirements" if record["needs"] else "There is no candidate"
+        return "There is no candidate"
     winner = left[0]
-    if len(left) == 1:
-        alone = "the only candidate" if len(record["candidates"]) == 1 else "the only candidate that is left"
-        choice = f"{winner['name']} is {alone}: nothing to compare it with"
+    if len(record["candidates"]) == 1:
+        choice = f"{winner['name']} is the only candidate: nothing to compare it with"
+    elif len(left) == 1:
+        choice = f"{winner['name']} is the only candidate that is left: nothing to compare it with"
     else:
         scores = f"score {winner['score']:.1f} of 100, ahead of {left[1]['name']} ({left[1]['score']:.1f})"
         firm = {"firm": "", "likely": ", likely but not certain", "close": ", but it is a close call"}
@@ -172,8 +203,9 @@ def headline(record: Record) -> str:
     red = list(dict.fromkeys(NAMES.get(doubt["code"]) or str(doubt["code"]) for doubt in reds(record)))
     if not red:
         return choice
-    if len(left) > 1:
+    if len(left) > 1:  # else it begins with a name
         choice = f"c{choice[1:]}"
+    # Before the choice: who reads no further must not take it for one.
     return f"No clear recommendation (red: {', '.join(red)}; see Warnings); by these figures: {choice}"
 
 
@@ -183,19 +215,25 @@ def reasons(record: Record) -> list[str]:
     if len(left) < 2:
         return []
     winner, second = left[0], left[1]
-    gains = []
+    good: dict[str, float] = {}
+    bad: dict[str, float] = {}
     for figure in record["figures"]:
         name = figure["name"]
+        # In logarithms, as the score adds them up: a lead is what this figure carries of the distance.
         lead = winner["log_ratios"].get(name, 0.0) - second["log_ratios"].get(name, 0.0)
         if figure["share"] and abs(lead) >= _NOTABLE:
-            gains.append((figure["share"] * lead, _beside(figure, winner, second)))
-    gains.sort(key=lambda pair: -abs(pair[0]))
-    good = [text for gain, text in gains if gain > 0][:MOST_REASONS]
-    bad = [text for gain, text in gains if gain < 0][:MOST_REASONS]
-    sentences = [f"For it: {'; '.join(good)}" if good else f"Nothing that counts sets it apart from {second['name']}"]
+            side = good if lead > 0 else bad
+            side[_beside(figure, winner, second)] = -abs(figure["share"] * lead)
+    sentences = [f"Nothing that counts sets it apart from {second['name']}"]
+    if good:
+        sentences = [f"For it: {_largest(good)}"]
     if bad:
-        sentences.append(f"Against it: {'; '.join(bad)}")
+        sentences.append(f"Against it: {_largest(bad)}")
     return sentences
+
+
+def _largest(gains: dict[str, float]) -> str:
+    return "; ".join(sorted(gains, key=gains.__getitem__)[:MOST_REASONS])
 
 
 def _beside(figure: Record, winner: Record, second: Record) -> str:
@@ -209,6 +247,7 @@ def _beside(figure: Record, winner: Record, second: Record) -> str:
         else:
             shown.append(value(figure, measured["value"]))
     text = f"{figure['label']} {shown[0]} against {shown[1]}"
+    # Of points and shares a ratio says little: 2 % of failures are twice 1 %. The licence has no unit at all.
     times = math.exp(abs(winner["log_ratios"][name] - second["log_ratios"][name]))
     if "unknown" in shown or figure["unit"] in ("points", "share", "") or times < 1.05:
         return text
@@ -232,10 +271,9 @@ def would_change(record: Record) -> list[str]:
     """What would make another win: the least change of a weight, and of the second's figures."""
     changes = record["would_change"]
     sentences = []
-    by_name = {figure["name"]: figure for figure in record["figures"]}
-    weight = changes["weight"]
-    if weight:
-        label = next(one["label"] for one in record["criteria"] if one["name"] == weight["criterion"])
+    by_name = _by_name(record)
+    if weight := changes["weight"]:
+        label = {one["name"]: one["label"] for one in record["criteria"]}[weight["criterion"]]
         way = "more than" if weight["needed"] > weight["share"] else "less than"
         sentences.append(
             f"{weight['winner']} would win if {label} weighed {way} {units.share(weight['needed'])} "
@@ -248,9 +286,11 @@ def would_change(record: Record) -> list[str]:
         sentences.append(f"{one['name']} would win if its {label}, now unknown, were as good: measure it")
     for one in changes["figures"][:2]:
         figure = by_name[one["figure"]]
-        better = f" ({one['factor']:.2g} times better)" if one["factor"] and one["factor"] >= 1.05 else ""
         now, needed = value(figure, one["value"]), value(figure, one["needed"])
-        sentences.append(f"{one['name']} would win if its {figure['label']} were {needed} rather than {now}{better}")
+        sentence = f"{one['name']} would win if its {figure['label']} were {needed} rather than {now}"
+        if one["factor"] and one["factor"] >= 1.05:
+            sentence += f" ({one['factor']:.2g} times better)"
+        sentences.append(sentence)
     return sentences
 
 
@@ -308,7 +348,7 @@ def value(figure: Record, number: float | str | None) -> str:
 
 def value_interval(figure: Record, low: float | None, high: float | None) -> str:
     """ "[1.2 s to 1.4 s]" behind a figure, "" where it has none."""
-    if low is None or high is None or math.isinf(high):
+    if low is None or high is None or math.isinf(high):  # no end: too many requests failed
         return ""
     return f" [{value(figure, low)} to {value(figure, high)}]"
 
@@ -319,7 +359,8 @@ def value_interval(figure: Record, low: float | None, high: float | None) -> str
 def _needs(record: Record) -> Table | None:
     if not record["needs"]:
         return None
-    columns = (Column("model", left=True), *(Column(need, left=True) for need in record["needs"]), Column("left"))
+    columns = [Column(name, left=True) for name in ("model", *record["needs"])]
+    columns.append(Column("left"))
     lines = []
     unsure = False
     for row in record["candidates"]:
@@ -334,11 +375,13 @@ def _needs(record: Record) -> Table | None:
                 text = "unknown"
             unsure = unsure or "?" in text
             cells.append(Cell(text))
-        if not row["needs"]:
+        if not row["needs"]:  # it was not measured at this load, so that nothing was checked
             cells += [Cell(units.ABSENT)] * len(record["needs"])
         lines.append((*cells, Cell("yes" if row["status"] == "left" else "NO")))
-    notes = ("? not certain: the interval includes the bound, or there is none",) if unsure else ()
-    return Table("Requirements", columns, tuple(lines), notes)
+    notes = []
+    if unsure:
+        notes.append("? not certain: the interval includes the bound, or there is none")
+    return Table("Requirements", tuple(columns), tuple(lines), tuple(notes))
 
 
 def _rank(record: Record) -> Table | None:
@@ -352,21 +395,25 @@ def _rank(record: Record) -> Table | None:
         label = criterion["label"]
         columns.append(Column(label, units.percent(criterion["share"]), short=_SHORT.get(label, "")))
     columns.append(Column("first in", "of draws", short="first"))
-    shares = {figure["name"]: figure["share"] for figure in record["figures"]}
+    by_name = _by_name(record)
     lines = []
+    any_missing = False
     for row in left:
         cells = [Cell(str(row["rank"])), Cell(str(row["name"])), Cell(f"{row['score']:.1f}")]
         for criterion in weighed:
-            names = [name for name in criterion["figures"] if name in row["log_ratios"]]
-            log = math.fsum(shares[name] * row["log_ratios"][name] for name in names) / criterion["share"]
-            missing = any(name in row["missing"] for name in names)
+            names = row["log_ratios"].keys() & set(criterion["figures"])
+            log = math.fsum(by_name[name]["share"] * row["log_ratios"][name] for name in names) / criterion["share"]
+            missing = not names.isdisjoint(row["missing"])
+            any_missing = any_missing or missing
             cells.append(Cell(units.percent(math.exp(log)), marked=missing))
         lines.append((*cells, Cell(units.share(row["wins"]["both"]))))
     notes = [NEAR]
-    if any(cell.marked for line in lines for cell in line):
+    if any_missing:
         notes.append(HALF_AS_GOOD)
-    usual = ": the defaults, yours by --weights or --weight" if record["usual_weights"] else ""
-    notes.append(f"under each criterion its weight{usual}")
+    weights = "under each criterion its weight"
+    if record["usual_weights"]:
+        weights += ": the defaults, yours by --weights or --weight"
+    notes.append(weights)
     return Table(f"Rank at {record['load']['words']}", tuple(columns), tuple(lines), tuple(notes))
 
 
@@ -388,14 +435,14 @@ def _figures(record: Record) -> list[Table]:
         if {"characters_per_s", "output_tokens_per_s"} <= measured:
             notes.append("models cut text into tokens differently: compare them by characters")
         tables.append(_figures_of(f"Speed at {record['load']['words']}", everyone, speed, notes))
-    if any(row["licence"] for row in everyone):
+    if any(row["licence"] for row in everyone):  # no figure has it: its weight may be 0
         others.append("licence")
     if others:
         notes = []
         for name in ("memory", "disk"):
-            sources = {row["figures"][name]["source"] for row in everyone if name in row["figures"]} - {None, ""}
-            if sources:
-                notes.append(f"{name}: {', '.join(sorted(sources))}")
+            sources = {row["figures"].get(name, {}).get("source") for row in everyone}
+            if named_sources := ", ".join(sorted(filter(None, sources))):
+                notes.append(f"{name}: {named_sources}")
         tables.append(_figures_of("Quality and footprint", everyone, others, notes))
     return tables
 
@@ -403,13 +450,12 @@ def _figures(record: Record) -> list[Table]:
 def _figures_of(title: str, everyone: Sequence[Record], names: Sequence[str], notes: Sequence[str]) -> Table:
     columns = [Column("model", left=True)]
     for name in names:
-        one = named(name)
-        head, unit = one.figure.column if one else ("", "")
         if name == "licence":
             columns.append(Column(name, left=True))
-        elif one is None:
+        elif (one := named(name)) is None:  # of a choice alone: memory, disk, rules, quality
             columns.append(Column(name))
         else:
+            head, unit = one.figure.column
             columns.append(Column(head or one.title, unit or one.figure.unit))
     lines = []
     for row in everyone:
@@ -427,17 +473,21 @@ def _cell(name: str, measured: Record | None) -> Cell:
     if measured is None:
         return Cell(units.ABSENT)
     ends = doc.interval((measured["low"], measured["high"]), lambda end: _number(name, end))
+    # Without an n it is no statistic of requests, as the size of a file: no interval is missing.
     return Cell(_number(name, measured["value"]), ends, marked=bool(measured["n"]) and not ends)
 
 
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return units.ABSENT
-    if name in ("memory", "disk"):
-        return units.count(value / 1e6) if value >= 1e8 else units.figure(value / 1e6)
-    if name == "rules":
-        return units.share(value)
-    return f"{value:.2f}" if name == "quality" else units.figure(float(value))
+    match name:
+        case "memory" | "disk":  # in MB
+            return units.figure(value / 1e6)
+        case "rules":
+            return units.share(value)
+        case "quality":
+            return f"{value:.2f}"
+    return units.figure(float(value))
 
 
 # -- on a page
@@ -464,14 +514,11 @@ def section(record: Record) -> Section | None:
         *tables_of(_needs(record), *_figures(record)),
         *_rest(record),
     ]
-    data = {
-        # What the script ranks again: no more than it needs.
-        "criteria": [
-            {"name": one["name"], "label": one["label"], "weight": one["weight"], "figures": one["figures"]}
-            for one in criteria
-        ],
-        "rows": [{"name": row["name"], "logs": row["log_ratios"]} for row in left],
-    }
+    # What the script ranks again: no more than it needs.
+    needed = []
+    for one in criteria:
+        needed.append({key: one[key] for key in ("name", "label", "weight", "figures")})
+    data = {"criteria": needed, "rows": [{"name": row["name"], "logs": row["log_ratios"]} for row in left]}
     script, style = html.asset("choice.js"), html.asset("choice.css")
     return Section("choice", "Which model to ship", blocks, data, script, style)
 
@@ -486,7 +533,7 @@ def _slider(criterion: Record) -> Markup:
         min="0",
         max=f"{MOST_PARTS}",
         step=f"{STEP}",
-        value=f"{min(float(criterion['weight']), float(MOST_PARTS)):g}",
+        value=f"{min(float(criterion['weight']), float(MOST_PARTS)):g}",  # --weight may name more
     )
     share = tag("output", units.percent(criterion["share"]), for_=name)
     return tag("div", tag("label", criterion["label"], for_=name), slider, share)
@@ -494,17 +541,21 @@ def _slider(criterion: Record) -> Markup:
 
 def _movable_rank(caption: str, left: Sequence[Record], criteria: Sequence[Record]) -> Markup:
     heads = [tag("th", "#", scope="col"), tag("th", "model", scope="col", class_="left")]
-    heads += [tag("th", name, scope="col") for name in ("score", *(criterion["label"] for criterion in criteria))]
+    heads.append(tag("th", "score", scope="col"))
+    for criterion in criteria:
+        heads.append(tag("th", criterion["label"], scope="col"))
     lines = []
     for i, row in enumerate(left):
         cells = [tag("td", str(row["rank"])), tag("th", str(row["name"]), scope="row", class_="left")]
         cells.append(tag("td", f"{row['score']:.1f}"))
         for criterion in criteria:
+            # Its figures weigh the same: only the weights of criteria move.
             logs = [row["log_ratios"][name] for name in criterion["figures"]]
             share = units.percent(math.exp(math.fsum(logs) / len(logs)))
-            missing = any(name in row["missing"] for name in criterion["figures"])
-            cells.append(tag("td", f"{share}*" if missing else share))
-        lines.append(tag("tr", cells, data_row=str(i)))
+            if not set(row["missing"]).isdisjoint(criterion["figures"]):
+                share += "*"
+            cells.append(tag("td", share))
+        lines.append(tag("tr", cells, data_row=str(i)))  # by this number the script finds what it moves
     table = html.grid(caption, tag("caption", caption), heads, lines, id="choice-rank")
     notes = [NEAR]
     if any(row["missing"] for row in left):

@@ -28,7 +28,7 @@ SLIGHT = ("slightly slower", "slightly worse", "slightly faster", "slightly bett
 """Surely so, but within the margin."""
 MOST_FIGURES = 4
 MOST_WARNINGS = 3
-MOST_RUNS = 1000
+MOST_RUNS = 1000  # nobody makes more to see a difference so small: "over 1,000" says so
 _TONES: dict[str, doc.Tone] = {**dict.fromkeys((*BAD, "mixed"), "bad"), **dict.fromkeys(GOOD, "good")}
 HOW = (
     "A verdict follows from the interval of NEW / BASE: wholly beyond the margin it is slower or faster (shares: worse "
@@ -46,16 +46,13 @@ def document(comparisons: Record) -> doc.Document:
     sections = []
     for record in comparisons["comparisons"]:
         base, new = sides(record)
-        simulated = record["base"]["simulated"] or record["new"]["simulated"]
-        lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
-        lines += [Line(f"{text}.", name=name, beneath=True) for name, text in sentences(record)]
-        mean = over_levels(record)
+        title, text = _head(record)
         blocks: list[Block] = [
-            Title(f"{new} against {base}", simulated=provenance.SIMULATED if simulated else "", quiet=True),
-            Text("", lines),
+            replace(title, text=f"{new} against {base}"),
+            text,
             doc.Facts("", facts(record)),
             doc.Tables(by_level(record)),
-            *doc.tables_of(mean),
+            *doc.tables_of(over_levels(record)),
             doc.Findings("Warnings", [*doubts(record), *_missing(record)]),
         ]
         sections.append(Section("comparison", "", blocks))
@@ -63,25 +60,32 @@ def document(comparisons: Record) -> doc.Document:
     return doc.Document(None, [*sections, how])
 
 
+def _head(record: Record) -> tuple[Title, Text]:
+    """The verdict in sentences, beneath a word on simulated figures."""
+    title = Title("", quiet=True)
+    if record["base"]["simulated"] or record["new"]["simulated"]:
+        # One side is enough: a real server against a simulated one compares nothing.
+        title = replace(title, simulated=provenance.SIMULATED)
+    lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
+    for name, text in sentences(record):
+        lines.append(Line(f"{text}.", name=name, beneath=True))
+    return title, Text("", lines)
+
+
 def brief(comparisons: Record) -> doc.Document:
     """The same on one screen: the verdict, a row a level, the worst warnings; `document` has the method too."""
     sections = []
     for record in comparisons["comparisons"]:
-        simulated = record["base"]["simulated"] or record["new"]["simulated"]
-        lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
-        lines += [Line(f"{text}.", name=name, beneath=True) for name, text in sentences(record)]
         warnings = []
         for finding in [*doubts(record), *_missing(record)]:
+            label = finding.label or "note"
             where, text = finding.texts[0]
-            at = f" ({where})" if where else ""
-            warnings.append(f"{finding.label or 'note'}{at}: {text}.")
+            if where:
+                label += f" ({where})"
+            warnings.append(f"{label}: {text}.")
         if len(warnings) > MOST_WARNINGS:
             warnings[MOST_WARNINGS:] = [f"and {len(warnings) - MOST_WARNINGS} more: see --explain."]
-        blocks: list[Block] = [
-            Title("", simulated=provenance.SIMULATED if simulated else "", quiet=True),
-            Text("", lines),
-            doc.Tables(_at_a_glance(record)),
-        ]
+        blocks: list[Block] = [*_head(record), doc.Tables(_at_a_glance(record))]
         if warnings:
             blocks.append(Text.of("", warnings, "!"))
         sections.append(Section("comparison", "", blocks))
@@ -91,28 +95,33 @@ def brief(comparisons: Record) -> doc.Document:
 def _at_a_glance(record: Record) -> list[Table]:
     """A row a level, a column a metric, one table a pair of models; the last row is of all levels."""
     tables = []
-    for models in dict.fromkeys(map(_pair_of, record["levels"])):
-        rows = [(load(level["load"]), level["verdicts"]) for level in record["levels"] if _pair_of(level) == models]
-        means = [mean for mean in record["over_levels"] if _pair_of(mean) == models]
-        if means:
+    for models, levels_of in _by_pair(record["levels"]).items():
+        rows = [(load(level["load"]), level["verdicts"]) for level in levels_of]
+        if means := _by_pair(record["over_levels"]).get(models):
             rows.append(("all", means))
-        metrics = dict.fromkeys(verdict["metric"] for _, verdicts in rows for verdict in verdicts)
-        columns = [Column("level", left=True), *(Column(metric(name)) for name in metrics)]
-        cells = []
+        columns: dict[str, Column] = {}
+        for _, verdicts in rows:
+            for verdict in verdicts:
+                columns[verdict["metric"]] = Column(metric(verdict["metric"]))
+        signs, lines = set(), []
         for name, verdicts in rows:
-            of_metric = {verdict["metric"]: verdict for verdict in verdicts}
-            cells.append((Cell(name), *(_glance(of_metric.get(key)) for key in metrics)))
-        texts = {cell.text for row in cells for cell in row}
-        notes = ["? = can't tell yet"] if any(text.endswith("?") for text in texts) else []
-        if any(text.startswith("(") for text in texts):
+            cells = dict.fromkeys(columns, Cell(units.ABSENT))  # not every level has every metric
+            for verdict in verdicts:
+                cell = cells[verdict["metric"]] = _glance(verdict)
+                signs |= {cell.text[0], cell.text[-1]}
+            lines.append((Cell(name), *cells.values()))
+        notes = []
+        if "?" in signs:
+            notes.append("? = can't tell yet")
+        if "(" in signs:
             notes.append("( ) = no verdict: see the warnings")
-        tables.append(Table("", tuple(columns), tuple(cells), tuple(notes), pair(*models)))
+        head = (Column("level", left=True), *columns.values())
+        tables.append(Table("", head, tuple(lines), tuple(notes), pair(*models)))
     return tables
 
 
-def _glance(verdict: Verdict | None) -> Cell:
-    if verdict is None:
-        return Cell(units.ABSENT)
+def _glance(verdict: Verdict) -> Cell:
+    # First: without a verdict not even "all of them succeeded" may stand there as if it were one.
     if verdict["word"] == "no verdict":
         return Cell(f"({change(verdict)})")
     if _is_all_or_none(verdict):
@@ -134,6 +143,7 @@ def among_models(records: Sequence[Record]) -> list[Block]:
     for record in records:
         text = ": ".join([headline(record), *(text for _, text in sentences(record))])
         for doubt in doubts(record):
+            # In the sentence, as a model that answers nothing is quick: nobody should read that without this.
             if doubt.severity == "red" and doubt.label.startswith(_OF_ANSWERS):
                 text += f". Mind: {doubt.texts[0][1]}"
         lines.append(f"{text}.")
@@ -160,8 +170,9 @@ def metric(name: str) -> str:
     >>> metric("ttft_p95"), metric("itl_p999"), metric("output_tokens_per_s"), metric("e2e")
     ('TTFT p95', 'ITL p99.9', 'tokens/s', 'E2E')
     """
-    figure = figures.named(name)
-    return name if figure is None else figure.title
+    if figure := figures.named(name):
+        return figure.title
+    return name
 
 
 def load(name: str | None) -> str:
@@ -172,7 +183,9 @@ def load(name: str | None) -> str:
     """
     if name is None:
         return ""
-    return f"{name[1:]} req/s" if name.startswith("r") and name[1:2].isdigit() else name
+    if name.startswith("r") and name[1:2].isdigit():  # not `replay`
+        return f"{name[1:]} req/s"
+    return name
 
 
 def change(verdict: Verdict, of: str = "ratio") -> str:
@@ -186,19 +199,22 @@ def change(verdict: Verdict, of: str = "ratio") -> str:
     >>> change({"unit": "share", "base": 0.01, "new": 0.024, "ratio": 2.4})
     '+1.4 pp'
     """
-    if verdict["unit"] != "share":
-        ratio = verdict[of]
-        return units.ABSENT if ratio is None else f"{_signed(100 * (ratio - 1))}%"
     moved = verdict[of]
-    if of == "ratio":
+    if verdict["unit"] != "share":
+        return units.ABSENT if moved is None else f"{_signed(100 * (moved - 1))}%"
+    if of == "ratio":  # of shares it says little: from 1 % to 2 % is twice as many, and next to nothing
         base, new = verdict["base"], verdict["new"]
         moved = None if base is None or new is None else new - base
     return units.ABSENT if moved is None else f"{_signed(100 * moved)} pp"
 
 
 def _signed(value: float) -> str:
-    text = f"{value:+.1f}" if abs(value) < 9.95 else f"{value:+,.0f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+    if abs(value) >= 9.95:
+        return f"{value:+,.0f}"
+    text = f"{value:+.1f}"
+    if text in ("+0.0", "-0.0"):
+        return "0.0"  # a sign would tell a direction that nobody can see
+    return text
 
 
 def interval(verdict: Verdict) -> str:
@@ -213,7 +229,7 @@ def interval(verdict: Verdict) -> str:
 
 
 def more_runs(verdict: Verdict) -> str:
-    """About how many more runs a side it takes, in words; "" where nobody knows.
+    """About how many more runs a side it takes, in words; "" where unknown.
 
     >>> more_runs({"runs_needed": 6, "runs_base": 1, "runs_new": 2})
     'about 5 more runs'
@@ -221,13 +237,17 @@ def more_runs(verdict: Verdict) -> str:
     if verdict["runs_needed"] is None:
         return ""
     more = max(int(verdict["runs_needed"]) - min(verdict["runs_base"], verdict["runs_new"]), 1)
-    return f"over {MOST_RUNS:,} more runs" if more > MOST_RUNS else f"about {units.plural(more, 'more run')}"
+    if more > MOST_RUNS:
+        return f"over {MOST_RUNS:,} more runs"
+    return f"about {units.plural(more, 'more run')}"
 
 
 def word(verdict: Verdict) -> str:
     """The word of a verdict, with the runs that it takes where it is undecided."""
-    runs = "" if _is_all_or_none(verdict) else more_runs(verdict)
-    return f"{verdict['word']} ({runs})" if runs else str(verdict["word"])
+    text, runs = str(verdict["word"]), more_runs(verdict)
+    if runs and not _is_all_or_none(verdict):
+        text += f" ({runs})"
+    return text
 
 
 def _is_all_or_none(verdict: Verdict) -> bool:
@@ -247,6 +267,14 @@ def _pair_of(row: Record) -> tuple[str, str]:
     return row["base_model"], row["new_model"]
 
 
+def _by_pair(rows: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Rows by the models that they compare, base and new, in their order."""
+    pairs: dict[tuple[str, str], list[Record]] = {}
+    for row in rows:
+        pairs.setdefault(_pair_of(row), []).append(row)
+    return pairs
+
+
 # -- the verdict
 
 
@@ -257,78 +285,89 @@ def headline(record: Record) -> str:
     match record["word"]:
         case "same":
             # What is undecided beside what is the same; older records have no such field.
-            names = list(dict.fromkeys(metric(row["metric"]) for row in record.get("open") or ()))
-            undecided = f"; open: {_listed(names)}" if names else ""
-            return f"{new} is the same as {base} {within}{undecided}"
+            text = f"{new} is the same as {base} {within}"
+            # What is undecided beside what is the same; older records have no such field.
+            if names := dict.fromkeys(metric(row["metric"]) for row in record.get("open") or ()):
+                text += f"; open: {_listed(list(names))}"
+            return text
         case "can't tell":
             return f"can't tell yet whether {new} and {base} are the same {within}"
         case "no verdict":
             return f"no verdict on {new} against {base}"
         case "mixed":
             return f"{new} is better than {base} on some metrics or levels and worse on others"
-    # Where the mean over the levels does not say so.
-    everywhere = any(row["word"] == record["word"] for row in record["decisive"])
-    return f"{new} is {record['word']} than {base}" + ("" if everywhere else " at some levels")
+    text = f"{new} is {record['word']} than {base}"
+    if record["word"] not in {row["word"] for row in record["decisive"]}:
+        text += " at some levels"  # the mean over the levels does not say so
+    return text
 
 
 def sentences(record: Record) -> list[tuple[str, str]]:
     """What makes the word, a sentence a pair of models: (name of the pair, text). The name is "" of the only pair."""
-    pairs = list(dict.fromkeys(_pair_of(row) for row in (*record["decisive"], *record["exceptions"])))
+    decisive, exceptions, of_pair = map(_by_pair, (record["decisive"], record["exceptions"], record["levels"]))
+    pairs = decisive | exceptions
     texts = []
     for models in pairs:
-        decisive = [row for row in record["decisive"] if _pair_of(row) == models]
-        exceptions = [row for row in record["exceptions"] if _pair_of(row) == models]
-        texts.append((pair(*models) if len(pairs) > 1 else "", _sentence(record, decisive, exceptions)))
+        name = pair(*models) if len(pairs) > 1 else ""
+        n_levels = len(of_pair.get(models, ()))
+        texts.append((name, _sentence(record, decisive.get(models, ()), exceptions.get(models, ()), n_levels)))
     return texts
 
 
-def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[Record]) -> str:
-    models = {_pair_of(row) for row in decisive}
-    n_levels = sum(_pair_of(level) in models for level in record["levels"])
-    judged = [(row, _of(record, row)) for row in decisive]
+def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[Record], n_levels: int) -> str:
+    metrics = {row["metric"] for row in decisive}
+    changed: dict[str, list[str]] = {}
+    same, unsure = [], []
+    withheld: dict[str, list[tuple[Record, str]]] = {}
+    for row in decisive:
+        verdict = _of(record, row)
+        match verdict["word"]:
+            case "same":
+                same.append((row, ""))
+            case "can't tell":
+                if not _is_all_or_none(verdict):
+                    unsure.append((row, verdict["note"] or more_runs(verdict)))
+            case "no verdict":
+                withheld.setdefault(verdict["note"], []).append((row, ""))
+            case kind:
+                changed.setdefault(kind, []).append(_figure(row, verdict, several=n_levels > 1))
+    # What is certain comes first, and the bad before the good; what is unknown comes last.
     parts = []
     for kind in (*BAD, *GOOD, *SLIGHT):
-        changes = [_figure(row, verdict, n_levels > 1) for row, verdict in judged if verdict["word"] == kind]
-        if changes:
-            parts.append(f"{kind}: {_listed(changes)}")
-    same = [(row, "") for row, verdict in judged if verdict["word"] == "same"]
+        if kind in changed:
+            parts.append(f"{kind}: {_listed(changed[kind])}")
     if same:
         parts.append(f"same: {_listed(_by_metric(same, n_levels))}")
-    unsure = []
-    withheld: dict[str, list[tuple[Record, str]]] = {}
-    for row, verdict in judged:
-        if verdict["word"] == "can't tell" and not _is_all_or_none(verdict):
-            unsure.append((row, verdict["note"] or more_runs(verdict)))
-        if verdict["word"] == "no verdict":
-            withheld.setdefault(verdict["note"], []).append((row, ""))
     if unsure:
         parts.append(f"can't tell: {_listed(_by_metric(unsure, n_levels))}")
     for why, rows in withheld.items():
         of_load: dict[str, set[str]] = {}
         for row, _ in rows:
             of_load.setdefault(load(row["load"]), set()).add(row["metric"])
-        metrics = {row["metric"] for row in decisive}
-        if len(rows) == len(judged):
-            on = ""
-        elif all(names == metrics for names in of_load.values()):
-            on = f" at {' and '.join(of_load)}"
-        else:
+        on = ""
+        # Of all metrics at some loads, the loads say it in fewer words.
+        if len(rows) < len(decisive):
             on = f" on {_listed(_by_metric(rows, n_levels))}"
+            if all(names == metrics for names in of_load.values()):
+                on = f" at {' and '.join(of_load)}"
         parts.append(f"no verdict{on} ({why})")
     apart: dict[tuple[str, str], list[str]] = {}
     for row in exceptions:
         changes = apart.setdefault((row["load"], row["word"]), [])
         changes.append(_figure(row, _of(record, row), several=False))
-    parts += [f"but {kind} at {load(at)}: {_listed(changes)}" for (at, kind), changes in apart.items()]
+    for (at, kind), changes in apart.items():
+        parts.append(f"but {kind} at {load(at)}: {_listed(changes)}")
     return "; ".join(parts) or "nothing that both sides measured can be judged"
 
 
-def _figure(row: Record, verdict: Verdict, several: bool) -> str:
-    name = metric(row["metric"])
+def _figure(row: Record, verdict: Verdict, *, several: bool) -> str:
+    text = metric(row["metric"])
     if several and row["load"] is not None:
-        name += f" at {load(row['load'])}"
-    ends = interval(verdict)
-    return f"{name} {change(verdict)} ({ends})" if ends else f"{name} {change(verdict)}"
+        text += f" at {load(row['load'])}"
+    text += f" {change(verdict)}"
+    if ends := interval(verdict):
+        text += f" ({ends})"
+    return text
 
 
 def _by_metric(rows: Sequence[tuple[Record, str]], n_levels: int) -> list[str]:
@@ -341,23 +380,27 @@ def _by_metric(rows: Sequence[tuple[Record, str]], n_levels: int) -> list[str]:
         text = metric(name)
         if all(loads) and len(loads) < n_levels:
             text += f" at {' and '.join(loads)}"
-        texts.append(f"{text} ({why})" if why else text)
+        if why:
+            text += f" ({why})"
+        texts.append(text)
     return texts
 
 
 def _of(record: Record, row: Record) -> Verdict:
     """The verdict that a row of `decisive` or `exceptions` is about."""
-    verdicts: Sequence[Verdict] = [mean for mean in record["over_levels"] if _pair_of(mean) == _pair_of(row)]
+    models = _pair_of(row)
+    verdicts = _by_pair(record["over_levels"]).get(models, [])
     if row["load"] is not None:
-        [level] = [one for one in record["levels"] if one["load"] == row["load"] and _pair_of(one) == _pair_of(row)]
+        [level] = [one for one in _by_pair(record["levels"])[models] if one["load"] == row["load"]]
         verdicts = level["verdicts"]
     return next(verdict for verdict in verdicts if verdict["metric"] == row["metric"])
 
 
 def _listed(texts: Sequence[str]) -> str:
     left = len(texts) - MOST_FIGURES
-    shown = texts if left <= 1 else [*texts[:MOST_FIGURES], f"and {left} more"]
-    return ", ".join(shown)
+    if left > 1:  # "and 1 more" would take as much room as that one
+        texts = [*texts[:MOST_FIGURES], f"and {left} more"]
+    return ", ".join(texts)
 
 
 # -- terms and doubts
@@ -379,20 +422,20 @@ def facts(record: Record) -> list[tuple[str, str]]:
 
 def _side_facts(side: Record) -> str:
     folders = [str(run["folder"]) for run in side["runs"]]
-    parts = [folders[0] if len(folders) == 1 else f"{len(folders)} runs: {', '.join(folders)}"]
-    server = [provenance.KINDS.get(side["server"], side["server"]), side["server_version"]]
-    parts.append(" ".join(str(part) for part in server if part))
+    runs = folders[0] if len(folders) == 1 else f"{len(folders)} runs: {', '.join(folders)}"
+    server = (provenance.KINDS.get(side["server"], side["server"]), side["server_version"])
+    parts = [runs, " ".join(map(str, filter(None, server)))]
     start = str(side["runs"][0]["start"] or "").replace("T", " ").removesuffix("Z")
     if start:
         parts.append(f"{start} UTC")
-    return "; ".join(part for part in parts if part)
+    return "; ".join(filter(None, parts))
 
 
 def doubts(record: Record) -> list[Finding]:
     """The red ones first; what several levels share is there once, and so are gates that only warn."""
     places: dict[tuple[str, str, str], list[str]] = {}
     warned: dict[str, None] = {}
-    several = len({_pair_of(level) for level in record["levels"]}) > 1
+    several = len(_by_pair(record["levels"])) > 1
     for one in record["differences"]:
         places.setdefault((one["severity"], one["code"], _advised(one)), [])
     for level in record["levels"]:
@@ -406,7 +449,7 @@ def doubts(record: Record) -> list[Finding]:
                 text = f"{_side(gate, record)}: {gate['text']}"
                 places.setdefault(("red", gate["code"], text), []).append(at)
             elif gate["severity"] == "warn":
-                warned[titled(gate["code"])] = None
+                warned[titled(gate["code"])] = None  # its text is in the run's own report
     findings = []
     for (severity, code, text), where in places.items():
         label = f"{titled(code)} {severity}".strip()
@@ -424,15 +467,23 @@ def _advised(one: Record) -> str:
 
 
 def _side(gate: Record, record: Record) -> str:
-    side = record[gate["side"]]
-    name = str(side["name"]) if record["kind"] == "models" else gate["side"].upper()
-    return f"{name} ({gate['run']})" if len(side["runs"]) > 1 else str(name)
+    name = _name(gate["side"], record)
+    if len(record[gate["side"]]["runs"]) > 1:
+        name += f" ({gate['run']})"
+    return name
+
+
+def _name(side: str, record: Record) -> str:
+    """BASE or NEW; of two models of one run, the model."""
+    if record["kind"] == "models":
+        return str(record[side]["name"])
+    return side.upper()
 
 
 def _missing(record: Record) -> list[Finding]:
     findings = []
     for side in ("base", "new"):
-        name = str(record[side]["name"]) if record["kind"] == "models" else side.upper()
+        name = _name(side, record)
         by_model: dict[str, list[str]] = {}
         for level in record[f"only_{side}"]:
             by_model.setdefault(str(level["model"]), []).append(load(level["load"]))
@@ -446,9 +497,6 @@ def _missing(record: Record) -> list[Finding]:
 
 def by_level(record: Record) -> list[Table]:
     """A row a metric and level, one table a pair of models."""
-    pairs: dict[tuple[str, str], list[Record]] = {}
-    for level in record["levels"]:
-        pairs.setdefault(_pair_of(level), []).append(level)
     columns: Columns[AtLevel] = [
         (Column("level", left=True), lambda row: Cell(load(row[0]["load"]))),
         (Column("metric", left=True), lambda row: Cell(metric(row[1]["metric"]))),
@@ -460,8 +508,11 @@ def by_level(record: Record) -> list[Table]:
         (Column("runs"), lambda row: _both(row[1], "runs")),
     ]
     tables = []
-    for models, rows in pairs.items():
-        verdicts = [(level, verdict) for level in rows for verdict in level["verdicts"]]
+    for models, rows in _by_pair(record["levels"]).items():
+        verdicts: list[AtLevel] = []
+        for level in rows:
+            for verdict in level["verdicts"]:
+                verdicts.append((level, verdict))
         notes = _notes(verdicts, several=len(rows) > 1)
         tables.append(table("Verdicts", columns, verdicts, notes, pair(*models)))
     return tables
@@ -480,8 +531,8 @@ def over_levels(record: Record) -> Table | None:
         (Column("verdict", left=True), lambda mean: Cell(word(mean))),
         (Column("runs"), lambda mean: _both(mean, "runs")),
     ]
-    if len({_pair_of(mean) for mean in means}) == 1:
-        del columns[0]
+    if len(_by_pair(means)) == 1:
+        del columns[0]  # the headline names them
     notes = _by_text((metric(mean["metric"]), mean["method"]) for mean in means)
     return table("Over all levels", columns, means, notes)
 
@@ -491,36 +542,42 @@ def _change(verdict: Verdict) -> Cell:
 
 
 def _value(value: float | None, unit: str) -> str:
-    if unit == "ms":
-        return units.span(value)
-    return units.share(value) if unit == "share" else units.figure(value)
+    match unit:
+        case "ms":
+            return units.span(value)
+        case "share":
+            return units.share(value)
+    return units.figure(value)
 
 
 def _both(verdict: Verdict, name: str) -> Cell:
     base, new = verdict[f"{name}_base"], verdict[f"{name}_new"]
-    return Cell(f"{base:,}" if base == new else f"{base:,} / {new:,}")
+    if base == new:
+        return Cell(f"{base:,}")
+    return Cell(f"{base:,} / {new:,}")
 
 
 def _notes(verdicts: Sequence[AtLevel], *, several: bool) -> list[str]:
-    def name(level: Record, verdict: Verdict) -> str:
-        return f"{metric(verdict['metric'])} at {load(level['load'])}" if several else metric(verdict["metric"])
-
-    notes = []
-    if any(verdict["low"] is None for _, verdict in verdicts):
-        notes.append("* no interval, so no verdict is possible")
-    notes += _by_level([(level, verdict, verdict["note"]) for level, verdict in verdicts])
-    outliers = []
+    judged, outliers, p_values = [], [], []
     for level, verdict in verdicts:
+        name = metric(verdict["metric"])
+        if several:
+            name += f" at {load(level['load'])}"
         base, new = verdict["outliers_base"] or 0, verdict["outliers_new"] or 0
         if base or new:
-            outliers.append(f"{name(level, verdict)} {base} / {new}")
+            outliers.append(f"{name} {base} / {new}")
+        # Of equal shares the test has nothing to tell: p = 1.
+        if verdict["p_value"] is not None and verdict["base"] != verdict["new"]:
+            p_values.append(f"{name}: on the same prompts, McNemar's p = {verdict['p_value']:.2g}")
+        if verdict["low"] is not None:
+            judged.append((level, verdict, verdict["method"]))
+    notes = []
+    if len(judged) < len(verdicts):
+        notes.append("* no interval, so no verdict is possible")
+    notes += _by_level([(level, verdict, verdict["note"]) for level, verdict in verdicts])
     if outliers:
         notes.append(f"outliers, flagged and none dropped: {', '.join(outliers)}")
-    for level, verdict in verdicts:
-        if verdict["p_value"] is not None and verdict["base"] != verdict["new"]:
-            notes.append(f"{name(level, verdict)}: on the same prompts, McNemar's p = {verdict['p_value']:.2g}")
-    judged = [(level, verdict, verdict["method"]) for level, verdict in verdicts if verdict["low"] is not None]
-    return notes + _by_level(judged)
+    return [*notes, *p_values, *_by_level(judged)]
 
 
 def _by_level(rows: Sequence[tuple[Record, Verdict, str]]) -> list[str]:

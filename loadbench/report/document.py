@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 from loadbench import text as units
@@ -65,26 +66,32 @@ class Table:
     model: str | None = None
 
     def with_columns(self, places: Sequence[int]) -> Table:
-        columns = tuple(self.columns[i] for i in places)
-        rows = tuple(tuple(row[i] for i in places) for row in self.rows)
-        return replace(self, columns=columns, rows=rows)
+        rows = []
+        for row in self.rows:
+            rows.append(tuple(row[i] for i in places))
+        return replace(self, columns=tuple(self.columns[i] for i in places), rows=tuple(rows))
 
 
 def table(
     title: str, columns: Columns[Row], rows: Iterable[Row], notes: Sequence[str] = (), model: str | None = None
 ) -> Table:
-    cells = tuple(tuple(read(row) for _, read in columns) for row in rows)
-    return Table(title, tuple(column for column, _ in columns), cells, tuple(notes), model)
+    cells = []
+    for row in rows:
+        cells.append(tuple(read(row) for _, read in columns))
+    return Table(title, tuple(column for column, _ in columns), tuple(cells), tuple(notes), model)
 
 
 def cells_of(tables: Iterable[Table], place: int) -> list[Cell]:
     """A column of all of them."""
-    return [row[place] for table in tables for row in table.rows]
+    cells = []
+    for one in tables:
+        cells += [row[place] for row in one.rows]
+    return cells
 
 
 def notes_of(tables: Iterable[Table]) -> list[str]:
     """Their notes, each once."""
-    return list(dict.fromkeys(note for table in tables for note in table.notes))
+    return list(dict.fromkeys(chain.from_iterable(one.notes for one in tables)))
 
 
 def without_unknown(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
@@ -97,6 +104,7 @@ def without_unknown(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
         return []
     kept = list(range(len(tables[0].columns)))
     for place in kept[fixed:]:
+        # Of all models at once: their tables stand beneath one another, with the same columns.
         if all(cell.text == units.ABSENT for cell in cells_of(tables, place)):
             kept.remove(place)
     if len(kept) == fixed:
@@ -140,6 +148,7 @@ class Times:
     @classmethod
     def over(cls, values_ms: Iterable[float | None]) -> Times:
         known = [value for value in values_ms if value is not None]
+        # Neither 12,345.6 ms nor 0.0012 s: in seconds only where the smallest has digits left there.
         if known and max(known) >= SECONDS_FROM_MS and min(known) >= MILLISECONDS_TO_MS:
             return cls("s", 1000.0)
         return cls()
@@ -153,12 +162,13 @@ class Times:
         return cls.over(values_ms)
 
     def value(self, ms: float | None) -> Cell:
-        return Cell(units.figure(None if ms is None else float(ms) / self.scale))
+        if ms is None:
+            return Cell(units.ABSENT)
+        return Cell(units.figure(float(ms) / self.scale))
 
     def cell(self, metric: Distribution | None, statistic: str) -> Cell:
         """A percentile with its interval; of few requests the lower end may be all that there is of it."""
-        value = metric.at(statistic) if metric else None
-        if metric is None or value is None:
+        if metric is None or (value := metric.at(statistic)) is None:
             return Cell(units.ABSENT)
         low, high = levels.ends(metric, statistic)
         interval = "–".join(units.figure(end / self.scale) for end in (low, high) if end is not None)
@@ -257,7 +267,7 @@ class Text:
 
     @classmethod
     def of(cls, title: str, lines: Iterable[str], sign: str = "-") -> Text:
-        return cls(title, [Line(line) for line in lines], sign)
+        return cls(title, list(map(Line, lines)), sign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +351,7 @@ class Section:
         data: What `script` reads, as JSON: `loadbench.data("<id>")` in the browser.
         script: JavaScript that runs once the page is there. It must build no HTML of data: text goes by `textContent`.
         style: CSS of this section.
+        folded: Of one that unfolds on a click, whether it is folded at first; None of one that is always open.
     """
 
     id: str
@@ -349,6 +360,7 @@ class Section:
     data: Mapping[str, object] = field(default_factory=dict)
     script: str = ""
     style: str = ""
+    folded: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

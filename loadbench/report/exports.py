@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import chain
 
 import orjson
 
@@ -25,7 +26,7 @@ from loadbench.store.files import HISTOGRAMS
 from loadbench.store.histogram import Histogram
 from loadbench.store.schema import EnvironmentFacts, ScenarioFacts, TargetFacts
 from loadbench.store.summary import Level
-from loadbench.text import csv_cell, in_json
+from loadbench.text import csv_cell, in_json, markdown_prose
 
 FORMATS = ("hgrm", "vllm")
 _MOST_CHARACTERS = 120
@@ -46,6 +47,8 @@ COLUMNS = (
     *OF_LEVELS,
 )
 STATISTICS = ("mean", *PERCENTILES, "max")
+_WIDE = ("p50", "p95", "p99")
+"""Statistics that have a column in a row a level; with all there would be 270."""
 _UNITS = {"share": "fraction", "/s": "1/s"}
 """Words for units here, where they are not those of `figures`."""
 
@@ -88,6 +91,34 @@ def rows(summary: Record) -> Iterator[tuple[object, ...]]:
         own = _NO_KEYS | {name: model.get(name) for name in _RAN}
         for row in _of_model(model):
             yield (run, model.get("id"), None, None, None, *row, *own.values())
+
+
+def wide(summary: Record) -> list[dict[str, object]]:
+    """A row a level, a column a figure: `output_tokens_per_s`, `ttft_ms_p95`, and with `_ci_low` and `_ci_high` its
+    interval."""
+    # Each figure has its column, measured or not: whoever selects one need not look first.
+    unmeasured: dict[str, object] = {}
+    for figure in FIGURES.values():
+        if figure.of == "level" and figure.path and not figure.source and "." not in figure.path:
+            unmeasured |= dict.fromkeys([f"{figure.path}_{name}" for name in _WIDE] if figure.values else [figure.path])
+    by_level: dict[object, dict[str, object]] = {}
+    for row in rows(summary):
+        one = dict(zip(COLUMNS, row, strict=True))
+        level = one["level"]
+        known = by_level.setdefault(level, {name: one[name] for name in (*COLUMNS[:5], *OF_LEVELS)} | unmeasured)
+        if level is None or one["endpoint"] != known["endpoint"]:
+            continue  # of a model, or of one endpoint of several
+        column = str(one["metric"])
+        if one["statistic"] in STATISTICS and one["statistic"] not in _WIDE:
+            continue
+        if one["statistic"] != "value":
+            column += f"_{one['statistic']}"
+        known[column] = one["value"]
+        for end in ("ci_low", "ci_high"):
+            if one[end] is not None:
+                known[f"{column}_{end}"] = one[end]
+    by_level.pop(None, None)
+    return list(by_level.values())
 
 
 def _of_curve(curve: Record) -> Iterator[_Row]:
@@ -164,6 +195,62 @@ def _of_level(level: Record) -> Iterator[_Row]:
 
 def _unit(figure: Figure) -> str:
     return _UNITS.get(figure.unit, figure.unit)
+
+
+# -- rows as llama-bench prints them (llama.cpp tools/llama-bench, markdown_printer)
+
+_BENCH = (("model", -30), ("size", 10), ("params", 10), ("backend", -10), ("test", 15), ("t/s", 20))
+"""Heads and widths, of text negative. What no chat server tells is blank: `params`, or left out: threads, ngl."""
+_BENCH_NOTES = """
+build: {version}, over HTTP to {server}
+
+pp: input tokens ÷ (TTFT − round trip); tg: 1 ÷ TPOT of one request. Both are medians, lengths are means.
+±: half the 95% interval (llama-bench prints a standard deviation). @ c4: with 4 requests in flight.
+"""
+
+
+def llama_bench(record: Record) -> str:
+    """A row each for prefill and decode speed of the closed loops' levels."""
+    summary = levels.read(record)
+    lines = [_bench_row([name for name, _ in _BENCH])]
+    lines.append(
+        "|" + "|".join(f" {'-' * (abs(width) - (width > 0))}{':' * (width > 0)} " for _, width in _BENCH) + "|"
+    )
+    run = levels.facts(summary)
+    target = run.target or TargetFacts()
+    listed = {model.id: model for model in target.models or ()}
+    closed = [level for level in levels.firsts(levels.by_load(levels.of(summary))) if not level.is_open]
+    for level in chain.from_iterable(levels.by_model(closed).values()):
+        facts = listed.get(level.model)
+        size = ""
+        if facts and facts.size_bytes:
+            size = f"{facts.size_bytes / 2**30:.2f} GiB"
+            if facts.size_bytes < 2**30:
+                size = f"{facts.size_bytes / 2**20:.2f} MiB"
+        backend = levels.provider(level) or levels.device(level) or (facts.device if facts else None) or ""
+        load = "" if level.concurrency == 1 else f" @ c{level.concurrency}"
+        for kind, length, speed, ends in (
+            ("pp", level.input_tokens, level.prefill_tokens_per_s, level.prefill_tokens_per_s_ci95),
+            ("tg", level.output_tokens, level.tokens_per_s_per_user, level.tokens_per_s_per_user_ci95),
+        ):
+            if speed is None or length is None or length.mean is None:
+                continue
+            low, high = ends or (None, None)
+            sure = "" if low is None or high is None else f" ± {(high - low) / 2:.2f}"
+            test = f"{kind}{length.mean:.0f}{load}"
+            lines.append(_bench_row([markdown_prose(level.model), size, "", backend, test, f"{speed:.2f}{sure}"]))
+    version = f"loadbench {(run.versions or {}).get('loadbench', '')}".strip()
+    server = " ".join(filter(None, (provenance.KINDS.get(target.kind or "", target.kind), target.version)))
+    notes = _BENCH_NOTES.format(version=version, server=markdown_prose(server or "a server"))
+    warning = f"\n**{provenance.SIMULATED}**\n" if levels.is_simulated(summary) else ""
+    return "\n".join(lines) + f"\n{warning}{notes}"
+
+
+def _bench_row(cells: Sequence[str]) -> str:
+    placed = []
+    for cell, (_, width) in zip(cells, _BENCH, strict=True):
+        placed.append(cell.ljust(-width) if width < 0 else cell.rjust(width))
+    return f"| {' | '.join(placed)} |"
 
 
 # -- a file a level
@@ -299,7 +386,7 @@ def ticks(histogram: Histogram) -> Iterator[tuple[int, float, int]]:
 
 
 def _fixed(value: float, decimals: int) -> str:
-    """With so many decimals, halves rounded up as Java does: Python rounds the binary value, halves to even.
+    """With this many decimals, halves rounded up as Java does: Python rounds the binary value, halves to even.
 
     >>> _fixed(2.625, 2), f"{2.625:.2f}"
     ('2.63', '2.62')

@@ -7,6 +7,7 @@ schema of Jenkins' xUnit plugin (junit-10.xsd), which readers of Ant's, GitHub's
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,18 +78,23 @@ def of_run(record: Record | Summary, *, strict: bool = False) -> str:
     shared = _properties(run, summary)
     suites = []
     for model, rows in levels.by_model(levels.of(summary)).items():
-        cases = list(chain.from_iterable(_level(level, summary, strict) for level in rows))
+        cases: list[Case] = []
+        for level in rows:
+            cases += _level(level, summary, strict)
         suites.append(Suite(model, cases, _of_model(model, summary) | shared, run.start))
     # What is about no level alone.
     whole = [_gate(warning, WHOLE_RUN) for warning in summary.warnings]
-    lost = [row for row in summary.thresholds if row.level is None]
-    whole += [_threshold(row, summary, WHOLE_RUN, strict=strict) for row in lost]
+    for row in summary.thresholds:
+        if row.level is None:
+            whole.append(_threshold(row, summary, WHOLE_RUN, strict=strict))
     if not levels.of(summary):
         whole.append(Case("measures", WHOLE_RUN, "error", "run", "no level was measured"))
     if whole:
         suites.append(Suite(WHOLE_RUN, whole, shared, run.start))
     name = f"loadbench {run.name or 'run'}"
-    return to_xml(suites, f"{name} (SIMULATED)" if levels.is_simulated(summary) else name)
+    if levels.is_simulated(summary):
+        name += " (SIMULATED)"
+    return to_xml(suites, name)
 
 
 def _level(level: Level, summary: Summary, strict: bool) -> Iterable[Case]:
@@ -100,10 +106,11 @@ def _level(level: Level, summary: Summary, strict: bool) -> Iterable[Case]:
         yield Case("runs to its end", group, output=done, time_s=time_s)
     else:
         outcome: Outcome = "skipped" if status in ("skipped", "aborted") else "error"
-        text = f"{status}: {level.reason}" if level.reason else status
+        text = ": ".join(filter(None, (status, level.reason)))
         yield Case("runs to its end", group, outcome, status, text, done, time_s)
     for row in summary.thresholds:
         if row.level == level.id:
+            # A level that was skipped is no failure, however strict: nothing was sent.
             yield _threshold(row, summary, group, strict=strict and status != "skipped")
     for bound in level.slo or ():
         yield _bound(bound, group)
@@ -113,26 +120,28 @@ def _level(level: Level, summary: Summary, strict: bool) -> Iterable[Case]:
 
 def _threshold(row: ThresholdRow, summary: Summary, group: str, *, strict: bool) -> Case:
     name = f"not {row.text}"
-    interval = objectives.value_interval(row)
-    measured = f"is {objectives.value(row)}" + (f" [{interval}]" if interval else "")
+    measured = f"is {objectives.value(row)}"
+    if interval := objectives.value_interval(row):
+        measured += f" [{interval}]"
     if row.result == "failed":
         return Case(name, group, "failure", "threshold", f"FAILED: {objectives.in_words(row, summary)}", measured)
     if row.result == "passed":
         return Case(name, group, output=measured)
-    return Case(name, group, "failure" if strict else "skipped", "unknown", f"not known: {row.reason}")
+    outcome: Outcome = "failure" if strict else "skipped"
+    return Case(name, group, outcome, "unknown", f"not known: {row.reason}")
 
 
 def _bound(bound: Objective, group: str) -> Case:
     name = f"slo {bound.bound}"
-    met_by = ""
+    met_by, missed = "", "not attained"
     if bound.attainment is not None:
         met_by = f"met by {units.share(bound.attainment)} of {units.count(bound.n)} requests"
+        missed = f"not attained: {met_by}"
     match bound.attained:
         case True:
             return Case(name, group, output=met_by)
         case False:
-            text = f"not attained: {met_by}" if met_by else "not attained"
-            return Case(name, group, "failure", "slo", text)
+            return Case(name, group, "failure", "slo", missed)
     return Case(name, group, "skipped", text="not decided")
 
 
@@ -150,12 +159,16 @@ def _properties(run: RunFacts, summary: Summary) -> dict[str, str]:
         "scenario": (run.scenario or ScenarioFacts()).name,
         "server": target.kind,
         "server version": target.version,
-        "url": bare_url(target.base_url) if target.base_url else None,
+        "url": target.base_url and bare_url(target.base_url),
         "simulated": "yes" if levels.is_simulated(summary) else None,
         "client": ", ".join(filter(None, (machine.cpu, machine.os))),
     }
     for name, version in sorted((run.versions or {}).items()):
         properties[f"{name} version"] = version
+    return _known(properties)
+
+
+def _known(properties: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in properties.items() if value}
 
 
@@ -166,7 +179,7 @@ def _of_model(name: str, summary: Summary) -> dict[str, str]:
             properties |= {"quantization": model.quantization, "licence": model.licence}
             properties |= {"device": levels.device(model), "ran": provenance.ran(model)}
             break
-    return {key: value for key, value in properties.items() if value}
+    return _known(properties)
 
 
 # -- a comparison
@@ -187,7 +200,7 @@ def of_comparison(document: Record, *, strict: bool = False) -> str:
             server = " ".join(filter(None, (record[side].get("server"), record[side].get("server_version"))))
             if server:
                 facts[f"{side} server"] = server
-        starts = [run["start"] for run in record["new"].get("runs") or [] if run.get("start")]
+        starts = [run.get("start") for run in record["new"].get("runs") or []]
         cases = []
         for level in record["levels"]:
             models = comparison.pair(level["base_model"], level["new_model"])
@@ -196,20 +209,22 @@ def of_comparison(document: Record, *, strict: bool = False) -> str:
         for mean in record["over_levels"]:
             models = comparison.pair(mean["base_model"], mean["new_model"])
             cases.append(_verdict(mean, group_of(models, OVER_LEVELS), strict))
-        suites.append(Suite(f"{new} against {base}", cases, facts, min(starts, default=None)))
+        suites.append(Suite(f"{new} against {base}", cases, facts, min(filter(None, starts), default=None)))
     return to_xml(suites, "loadbench compare")
 
 
 def _verdict(verdict: Record, group: str, strict: bool) -> Case:
-    interval = comparison.interval(verdict)
-    text = f"{comparison.word(verdict)}: {comparison.change(verdict)}" + (f" [{interval}]" if interval else "")
+    text = f"{comparison.word(verdict)}: {comparison.change(verdict)}"
+    if interval := comparison.interval(verdict):
+        text += f" [{interval}]"
     name, word = comparison.metric(verdict["metric"]), str(verdict["word"])
     if word in comparison.BAD:
         return Case(name, group, "failure", word, text)
     if word in ("can't tell", "no verdict"):
         if verdict.get("note"):
             text += f" ({verdict['note']})"
-        return Case(name, group, "failure" if strict else "skipped", word, text)
+        outcome: Outcome = "failure" if strict else "skipped"
+        return Case(name, group, outcome, word, text)
     return Case(name, group, output=text)
 
 
@@ -245,13 +260,17 @@ def to_xml(suites: Sequence[Suite], name: str) -> str:
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:
-    outcomes = [case.outcome for case in cases]
+    outcomes: Counter[Outcome] = Counter()
+    time_s = 0.0
+    for case in cases:
+        outcomes[case.outcome] += 1
+        time_s += case.time_s
     return {
         "tests": str(len(cases)),
-        "failures": str(outcomes.count("failure")),
-        "errors": str(outcomes.count("error")),
-        "skipped": str(outcomes.count("skipped")),
-        "time": f"{sum(case.time_s for case in cases):.3f}",
+        "failures": str(outcomes["failure"]),
+        "errors": str(outcomes["error"]),
+        "skipped": str(outcomes["skipped"]),
+        "time": f"{time_s:.3f}",
     }
 
 

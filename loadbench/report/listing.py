@@ -115,13 +115,14 @@ def entries(folder: Path, *, now_s: float | None = None) -> tuple[list[Entry], l
         raise UsageError(f"{folder}: {what}; runs are in results/ unless -o said otherwise: name their folder")
     if (folder / "run.json").exists():
         raise UsageError(f"{folder}: is a run; print it with `loadbench report {folder}`, or name the folder above it")
-    now_s = time.time() if now_s is None else now_s
+    if now_s is None:
+        now_s = time.time()
     found: list[Entry] = []
     skipped = []
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.name.startswith("."):
             continue
-        runs = [run for run in (path, *(path / side for side in _SIDES)) if (run / "run.json").exists()]
+        runs = [path / side for side in ("", *_SIDES) if (path / side / "run.json").exists()]  # "": the folder itself
         found += [_entry(run, now_s) for run in runs]
         if not runs:
             skipped.append(path.name)
@@ -134,7 +135,9 @@ def newest(folder: Path = Path("results")) -> Path:
     Raises:
         UsageError: If there is none that can be read.
     """
-    found = entries(folder)[0] if folder.is_dir() else []
+    found: list[Entry] = []
+    if folder.is_dir():
+        found, _ = entries(folder)
     if not found or found[0].error is not None:
         raise UsageError(f"{folder}: no run is in it yet; `loadbench run` makes one, or name a run's folder")
     return found[0].folder
@@ -158,16 +161,20 @@ def _entry(path: Path, now_s: float) -> Entry:
 
 def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
     # A level that was tried again has several entries; once complete, it is.
-    complete = {level["id"]: False for level in info["levels"]}
+    complete: dict[str, bool] = {}
     for level in info["levels"]:
-        if level["status"] == "complete":
-            complete[level["id"]] = True
-    models = [str(row["model"]) for row in (*info["levels"], *(info.get("models") or ())) if row.get("model")]
+        complete[level["id"]] = complete.get(level["id"], False) or level["status"] == "complete"
+    models: dict[str, None] = {}
+    for row in (*info["levels"], *(info.get("models") or ())):
+        if row.get("model"):
+            models[str(row["model"])] = None
     status = str(info.get("status") or "unknown")
     if status == "running":
         files = [path / name for name in ("run.json", "requests.jsonl", "telemetry.jsonl")]
         last_s = max(file.stat().st_mtime for file in files if file.exists())
-        status = "running" if now_s - last_s < _QUIET_S else CUT_SHORT
+        # One that lives writes requests or samples all the time; one that was killed wrote down no end.
+        if now_s - last_s >= _QUIET_S:
+            status = CUT_SHORT
     target = info.get("target") or {}
     capacity: dict[str, float] = {}
     if summary.capacity_concurrency is not None:
@@ -179,7 +186,7 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
         name=str(info.get("name") or path.name),
         began=info.get("start"),
         status=status,
-        models=tuple(dict.fromkeys(models)),
+        models=tuple(models),
         levels_complete=sum(complete.values()),
         levels=len(complete),
         best=_best(summary.levels),
@@ -204,7 +211,7 @@ def _gates(summary: _Summary) -> Gates | None:
     warnings: list[Finding] = list(summary.warnings)
     for level in summary.levels:
         warnings += level.warnings
-    for severity in SEVERITIES:
+    for severity in SEVERITIES:  # the worst first
         codes = {warning.code for warning in warnings if warning.severity == severity}
         if codes:
             return Gates(severity, sorted(codes, key=by_number))
@@ -238,14 +245,18 @@ def _models(entry: Entry) -> Cell:
 def _levels(entry: Entry) -> Cell:
     if entry.status == "broken":
         return Cell(units.ABSENT)
-    part = "" if entry.levels_complete == entry.levels else f"{entry.levels_complete}/"
-    return Cell(f"{part}{entry.levels}")
+    if entry.levels_complete == entry.levels:
+        return Cell(str(entry.levels))
+    return Cell(f"{entry.levels_complete}/{entry.levels}")
 
 
 def _at(entry: Entry) -> Cell:
     if entry.best is None:
         return Cell(units.ABSENT)
-    return Cell(one_line(f"{entry.best.model} {entry.best.load}" if len(entry.models) > 1 else entry.best.load))
+    text = entry.best.load
+    if len(entry.models) > 1:
+        text = f"{entry.best.model} {text}"
+    return Cell(one_line(text))
 
 
 def _results(entry: Entry) -> Iterable[str]:
@@ -253,9 +264,11 @@ def _results(entry: Entry) -> Iterable[str]:
     if entry.status != "complete":
         yield entry.status
     if entry.thresholds is not None:
-        yield f"thresholds {'not known' if entry.thresholds == 'unknown' else entry.thresholds}"
+        result = {"unknown": "not known"}.get(entry.thresholds, entry.thresholds)
+        yield f"thresholds {result}"
     for name, n in (entry.capacity or {}).items():
-        yield f"serves {units.figure(n)} {'users' if name == 'concurrency' else 'requests/s'}"
+        unit = "users" if name == "concurrency" else "requests/s"
+        yield f"serves {units.figure(n)} {unit}"
     if entry.gates is not None and entry.gates.severity != "note":
         yield f"{entry.gates.severity} {levels.joined(map(titled, entry.gates.codes))}"
     elif entry.status == "complete" and entry.best is not None:

@@ -42,9 +42,9 @@ def _block(block: doc.Block) -> Iterable[str]:
             yield "\n".join(f"- {dagger}{_line(line)}" for line in lines)
         case doc.Facts(title, rows):
             yield f"### {title}" if title else ""
-            yield "\n".join(f"- **{name}**: {_prose(text)}" for name, text in rows)
+            yield "\n".join(f"- **{name}**: {_fact(name, text)}" for name, text in rows)
         case doc.Tables(tables):
-            yield f"### {_prose(tables[0].title)}"
+            yield f"### {_prose(tables[0].title)}" if tables[0].title else ""
             yield from _tables(tables)
         case doc.Findings(title, findings) if findings:
             yield f"### {title}"
@@ -68,6 +68,10 @@ def _block(block: doc.Block) -> Iterable[str]:
         case doc.Only("markdown", blocks):
             for inner in blocks:
                 yield from _block(inner)
+
+
+def _fact(name: str, text: str) -> str:
+    return markdown_code(text) if name == "command" else _prose(text)
 
 
 def _unfolding(title: str, paragraphs: Iterable[str]) -> Iterable[str]:

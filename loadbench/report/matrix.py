@@ -102,7 +102,7 @@ def document(records: Sequence[tuple[str, Record]]) -> Document:
         units.plural(len(set(hosts)), "host"),
     ]
     about = (
-        f"{units.plural(len(runs), 'run')}: {', '.join(counts)}. Stronger shades are better, within each table; "
+        f"{units.plural(len(runs), 'run')}: {', '.join(counts)}. Stronger shades are better, at one load; "
         "[lo–hi] are 95% intervals, n requests. Compare only what was asked the same."
     )
     matrix: list[Block] = [doc.Html(tag("p", about))]
@@ -151,7 +151,11 @@ def _figures(figure: Figure, lines: Iterable[Line]) -> list[float]:
 
 
 def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Markup:
-    values = _figures(figure, lines)
+    # By load, so that the shades of a column rank its models.
+    values: dict[Load, list[float]] = {}
+    for at in loads:
+        there = (figure.of(line.levels[at]).figure for line in lines if at in line.levels)
+        values[at] = [float(value) for value in there if value is not None]
     fixed = [name for name in ("device", "host", "run") if any(getattr(line, name) for line in lines)]
     heads = [tag("th", name, scope="col", class_="left") for name in ("model", *fixed)]
     for opened, load in loads:
@@ -160,7 +164,7 @@ def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Mark
     for line in lines:
         cells = [tag("th", line.model, scope="row", class_="left")]
         cells += [tag("td", getattr(line, name), class_="left") for name in fixed]
-        cells += [_shaded(figure, line.levels.get(load), values) for load in loads]
+        cells += [_shaded(figure, line.levels.get(at), values[at]) for at in loads]
         rows.append(tag("tr", cells))
     title = figure.title
     if figure in (MEDIAN, TAIL) and not all(map(levels.is_stream, _every(lines))):
@@ -170,7 +174,7 @@ def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Mark
 
 
 def _shaded(figure: Figure, level: Level | None, values: Sequence[float]) -> Markup:
-    """Shade 0 is for the worst, 4 for the best, on a logarithmic scale."""
+    """Shade 0 is for the worst of the values, 4 for the best, on a logarithmic scale; a value alone has none."""
     value = Value(None, None, None) if level is None else figure.of(level)
     if value.figure is None:
         return tag("td", units.ABSENT, class_="none")

@@ -12,7 +12,7 @@ from loadbench.report import document as doc
 from loadbench.report import levels
 from loadbench.report.document import Cell, Column, Columns, Line, Table, Tone, interval, table
 from loadbench.report.levels import Record
-from loadbench.store.summary import Capacity, Level, Objective, ProbeShare, Step, Summary, ThresholdRow
+from loadbench.store.summary import Capacity, Level, Objective, Step, Summary, ThresholdRow
 
 MOST_NAMED = 5
 RESULTS = {"failed": "FAILED", "unknown": "not known", "passed": "passed"}
@@ -30,7 +30,8 @@ def lines(summary: Summary) -> list[Line]:
         elif sentence.startswith("not "):
             tone = "unsure"
         parts.append(Line(f"{sentence}.", strong=True, tone=tone))
-    parts += [Line(f"{sentence}.", strong=True) for sentence in capacity_sentences(summary)]
+    for sentence in capacity_sentences(summary):
+        parts.append(Line(f"{sentence}.", strong=True))
     return parts
 
 
@@ -41,16 +42,19 @@ def reasons(record: Record | Summary, *, strict: bool) -> list[str]:
         strict: Whether unknown thresholds and red gates fail it too.
     """
     summary = levels.read(record)
-    texts = [in_words(row, summary) for row in summary.thresholds if row.result == "failed"]
+    texts = [in_words(row, summary) for row in _with_result("failed", summary)]
     if not strict:
         return texts
-    texts += [f"not known: {in_words(row, summary)}" for row in summary.thresholds if row.result == "unknown"]
+    for row in _with_result("unknown", summary):
+        texts.append(f"not known: {in_words(row, summary)}")
     red: dict[str, list[str]] = {}
     for level, warning in levels.warnings(summary):
         if warning.severity == "red":
             where = levels.full_label(level, summary) if level else "the whole run"
             red.setdefault(where, []).append(titled(warning.code))
-    return texts + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]
+    for where, codes in red.items():
+        texts.append(f"{levels.joined(codes)} red at {where}: no basis for a verdict")
+    return texts
 
 
 # -- thresholds
@@ -58,28 +62,37 @@ def reasons(record: Record | Summary, *, strict: bool) -> list[str]:
 
 def verdict(results: Collection[str]) -> str | None:
     """The worst of all results, failed, unknown or passed; None where there is no threshold."""
-    return next((word for word in RESULTS if word in results), None)
+    for word in RESULTS:
+        if word in results:
+            return word
+    return None
+
+
+def _with_result(result: str, summary: Summary) -> list[ThresholdRow]:
+    return [row for row in summary.thresholds if row.result == result]
 
 
 def threshold_sentences(summary: Summary) -> list[str]:
     rows = summary.thresholds
     if not rows:
         return []
+    # What passed is worth a sentence only where nothing else is to be said.
     sentences = []
-    failed = [row for row in rows if row.result == "failed"]
-    if failed:
+    if failed := _with_result("failed", summary):
         sentences.append(f"FAILED: {_grouped(failed, summary)}")
-        aborted = [row for row in failed if row.aborted]
-        sentences += [f"the run ended there: {row.text} aborts it" for row in aborted[:1]]
-    unknown = [row for row in rows if row.result == "unknown"]
-    if unknown:
+        if aborted := [row.text for row in failed if row.aborted]:
+            sentences.append(f"the run ended there: {aborted[0]} aborts it")
+    if unknown := _with_result("unknown", summary):
         sentences.append(f"not known: {_grouped(unknown, summary)}")
     if not sentences:
         texts = list(dict.fromkeys(row.text for row in rows))
         n_levels = len({row.level for row in rows})
-        none = "it does not fail" if len(texts) == 1 else f"none of {len(texts)} thresholds fails"
-        at = f" at any of {n_levels} levels" if n_levels > 1 else ""
-        sentences.append(f"passed: {none}{at} ({', '.join(texts)})")
+        passed = "passed: it does not fail"
+        if len(texts) > 1:
+            passed = f"passed: none of {len(texts)} thresholds fails"
+        if n_levels > 1:
+            passed += f" at any of {n_levels} levels"
+        sentences.append(f"{passed} ({', '.join(texts)})")
     return sentences
 
 
@@ -96,17 +109,17 @@ def threshold_table(summary: Summary) -> Table | None:
         (Column("result", left=True), lambda row: Cell(RESULTS[row.result])),
     ]
     notes = ["each level must pass; a threshold says what fails"]
-    unknown = [row for row in rows if row.result == "unknown"]
-    if unknown:
+    if unknown := _with_result("unknown", summary):
         notes.append(f"not known: {_grouped(unknown, summary)}")
     return table("Thresholds", columns, rows, notes)
 
 
 def in_words(row: ThresholdRow, summary: Summary) -> str:
     """One row in words: "ttft_p95 > 800ms at c8 (1.24 s)"."""
-    where = place(row, summary)
-    at = f" at {where}" if where else ""
-    return f"{row.text}{at} ({row.reason or value(row)})"
+    text = row.text
+    if where := place(row, summary):
+        text += f" at {where}"
+    return f"{text} ({row.reason or value(row)})"
 
 
 def place(row: ThresholdRow, summary: Summary) -> str:
@@ -119,7 +132,7 @@ def place(row: ThresholdRow, summary: Summary) -> str:
 
 def value(row: ThresholdRow) -> str:
     if row.value is None and row.result == "failed":
-        return "no end"
+        return "no end"  # of a percentile: enough requests failed that it lies among those
     return units.with_unit(row.value, row.unit)
 
 
@@ -151,7 +164,10 @@ def slo(summary: Summary) -> Table | None:
     """Attainment of each bound; None when the run has no SLO."""
     rows: list[tuple[Level, Objective]] = []
     for level in levels.of(summary):
-        rows += [(level, bound) for bound in level.slo or ()]
+        for bound in level.slo or ():
+            rows.append((level, bound))
+    if not rows:
+        return None
     columns: Columns[tuple[Level, Objective]] = [
         (Column("level", left=True), lambda row: Cell(levels.full_label(row[0], summary))),
         (Column("bound", left=True), lambda row: Cell(row[1].bound)),
@@ -164,7 +180,7 @@ def slo(summary: Summary) -> Table | None:
     notes = []
     if not levels.is_streamed(summary):
         notes.append("met -: not decided, a whole answer has no first token and no gaps")
-    return table("Service-level objectives", columns, rows, notes) if rows else None
+    return table("Service-level objectives", columns, rows, notes)
 
 
 # -- the search for the highest load within them
@@ -191,7 +207,9 @@ def capacity_sentences(summary: Summary) -> list[str]:
         loads.append(units.plural(int(summary.capacity_concurrency), "stream"))
     if summary.capacity_rate_per_s is not None:
         loads.append(f"{summary.capacity_rate_per_s:g} req/s")
-    return [f"capacity within the SLO: {' or '.join(loads)}"] if loads else []
+    if not loads:
+        return []
+    return [f"capacity within the SLO: {' or '.join(loads)}"]
 
 
 def steps(summary: Summary) -> list[Table]:
@@ -209,13 +227,15 @@ def steps(summary: Summary) -> list[Table]:
     for search in summary.capacity or ():
         rows: list[tuple[Cell, ...]] = []
         for step in search.steps:
-            decided = step.verdict if step.counted else f"{step.verdict}, not counted"
+            decided: str = step.verdict
+            if not step.counted:
+                decided += ", not counted"
             head = (Cell(_label(step, search)), Cell(decided), doc.count(step.requests))
             if not step.shares:
                 rows.append((*head, blank, Cell(units.ABSENT), Cell(units.ABSENT)))
             for share in step.shares:
                 met_by = Cell(units.percent(share.share), interval(share.interval, units.percent))
-                if share.share is None:
+                if share.share is None:  # a bound on the whole level, as requests/s: it holds or does not
                     met_by = Cell(MET[share.attained])
                 rows.append((*head, Cell(share.bound), met_by, Cell(units.percent(share.wanted))))
                 head = (blank, blank, blank)
@@ -230,9 +250,11 @@ def _answer(search: Capacity) -> str:
 
     Then what all probes together say, where the zones leave something open.
     """
-    because = f" ({search.reason})" if search.reason else ""
-    text = _zones(search) + because
+    text = _zones(search)
+    if search.reason:
+        text += f" ({search.reason})"
     estimate, low, high = search.estimate, search.meets, search.misses
+    # Between neighbours there is nothing left to estimate.
     neighbours = search.by == "concurrency" and low is not None and high == low + 1
     if estimate is None or neighbours:
         return text
@@ -245,22 +267,22 @@ def _answer(search: Capacity) -> str:
 
 def _zones(search: Capacity) -> str:
     """Up to where the SLO is met, from where on it is missed, and what is between."""
-    low, high, undecided = search.meets, search.misses, search.undecided or ()
-    slo = " and ".join(search.slo or ())
-    above = ", undecided above" if undecided else ""
-    between = ", undecided between" if undecided else ""
+    low, high, slo = search.meets, search.misses, " and ".join(search.slo or ())
+    loads = " and ".join(_load(load, search) for load in search.undecided or ())
+    below, between, above, at = "", "", "", ""
+    if loads:
+        below, between, above = ", undecided below", ", undecided between", ", undecided above"
+        at = f": undecided at {loads}"
     if search.found is not None:
         capacity = f"capacity {_load(search.found, search)} within {slo}"
         if high is None:
             return capacity + (above or ", or more")
-        if undecided:
+        if loads:
             return f"{capacity}, not from {_load(high, search)} on{between}"
         return f"{capacity}; {_load(high, search)} not"
     if low is None and high is None:
-        loads = " and ".join(_load(load, search) for load in undecided)
-        return f"capacity within {slo} not known" + (f": undecided at {loads}" if undecided else "")
+        return f"capacity within {slo} not known{at}"
     if low is None:
-        below = ", undecided below" if undecided else ""
         return f"capacity below {_load(high, search)}: {slo} not met there{below}"
     if high is None:
         return f"capacity at least {_load(low, search)} within {slo}{above}"
@@ -273,14 +295,15 @@ def _search_notes(search: Capacity) -> Iterable[str]:
             yield f"{_label(step, search)}: {step.reason}"
     for load in search.contradictions or ():
         yield f"{_load(load, search)} met the SLO once and was undecided another time: not counted as met"
-    several = search.looks is not None and search.looks > 1
-    looks = f"at each of {search.looks} looks, 95% for all of them" if several else "at one look"
-    # Older runs took requests as independent, and have no "worth".
-    shares: list[ProbeShare] = []
+    looks = "at one look"
+    if search.looks is not None and search.looks > 1:
+        looks = f"at each of {search.looks} looks, 95% for all of them"
+    weighed = False
     for step in search.steps:
-        shares += step.shares
-    weighed = any(share.worth is not UNSET for share in shares)
-    taken = ", wider where requests depend on each other" if weighed else ", which takes requests as independent"
+        weighed = weighed or any(share.worth is not UNSET for share in step.shares)
+    taken = ", wider where requests depend on each other"
+    if not weighed:  # older runs have no "worth"
+        taken = ", which takes requests as independent"
     yield (
         f"met by = share of requests, with Wilson's interval ({100 * (search.confidence or 0):.3g}% {looks}){taken}; "
         "undecided = neither surely met nor surely missed"
@@ -290,10 +313,13 @@ def _search_notes(search: Capacity) -> Iterable[str]:
 
 
 def _load(load: float | None, search: Capacity) -> str:
-    return units.plural(int(load or 0), "stream") if search.by == "concurrency" else f"{load:g} req/s"
+    if search.by == "concurrency":
+        return units.plural(int(load or 0), "stream")
+    return f"{load:g} req/s"
 
 
 def _label(step: Step, search: Capacity) -> str:
     name = f"c{step.load}" if search.by == "concurrency" else f"{step.load:g} req/s"
-    repeat = str(step.level).partition("#")[2]
-    return f"{name} ({repeat})" if repeat else name
+    if repeat := str(step.level).partition("#")[2]:
+        name += f" ({repeat})"
+    return name

@@ -24,7 +24,11 @@ KINDS = {
     "simulator": "simulator",
     "openai": "OpenAI-compatible server",
 }
-CLOCKS = {"kernel": "kernel receive stamps", "user": "user space (stamps are taken when the client gets to read)"}
+CLOCKS = {
+    "thread": "kernel receive stamps, read by a thread of their own",
+    "kernel": "kernel receive stamps",
+    "user": "user space (stamps are taken when the client gets to read)",
+}
 _SOURCES = {"nvml": "NVML", "rapl": "RAPL"}
 
 
@@ -45,7 +49,7 @@ def date(summary: Summary) -> str:
     minute, zone = f"{parsed:%Y-%m-%d %H:%M}", parsed.tzname()
     if zone is None:
         return minute
-    return f"{minute} UTC" if zone in ("UTC", "UTC+00:00") else f"{minute} {zone}"
+    return f"{minute} {zone.removesuffix('+00:00')}"
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
@@ -86,16 +90,21 @@ def _target(run: RunFacts) -> Iterator[tuple[str, str]]:
     """The server, or each endpoint with its part of the requests, and how it was found, unless the user named it."""
     yield "about", one_line(_scenario(run).description or "")
     target = run.target or TargetFacts()
+    # A run against one endpoint has no list of them: the target is it.
     for place, endpoint in enumerate(run.endpoints or [EndpointFacts()]):
         url = endpoint.url or target.base_url or target.url or _scenario(run).endpoint
         kind = endpoint.kind or target.kind or ""
-        generation = f"{kind[-1]}.x" if kind.startswith("foundry") else None
-        server = _words([KINDS.get(kind, kind), endpoint.version or target.version or generation], " ")
-        where = bare_url(url) if url else ""
-        if where and server:
-            proxied = ", through a proxy" if target.proxied else ""
-            where += f" ({server}{proxied})"
-        yield "replica" if place else "target", where or server
+        version = endpoint.version or target.version
+        if not version and kind.startswith("foundry"):
+            version = f"{kind[-1]}.x"  # its generation
+        server = text = _words([KINDS.get(kind, kind), version], " ")
+        if url:
+            text = bare_url(url)
+        if url and server and target.proxied:
+            text += f" ({server}, through a proxy)"
+        elif url and server:
+            text += f" ({server})"
+        yield "replica" if place else "target", text
     if run.endpoints:
         parts = ":".join(str(endpoint.weight) for endpoint in run.endpoints)
         yield "in turns", f"{parts} of the requests"
@@ -107,12 +116,12 @@ def _models(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
     listed = {model.id: model for model in (run.target or TargetFacts()).models or ()}
     for name, rows in levels.by_model(levels.of(summary)).items():
         model = listed.get(name, ModelFacts())
-        devices = levels.joined(level.device for level in rows if level.device) or model.device
         words = [model.quantization]
         if model.size_bytes:
             words.append(units.size(model.size_bytes))
         if model.context:
             words.append(f"context {model.context:,}")
+        devices = levels.joined(level.device for level in rows if level.device) or model.device
         words.append(f"on {devices}" if devices else "device unknown")
         yield "model", one_line(f"{name}: {_words([*words, model.execution_provider, model.licence])}")
     for one in summary.models:
@@ -124,9 +133,10 @@ def _models(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
 def absent(summary: Summary) -> Iterator[str]:
     """Variants that the user named and that are not there, with the reason."""
     for row in summary.absent:
-        what = " ".join(filter(None, (row.device, row.execution_provider)))
-        variant = f" for {what}" if what else ""
-        yield one_line(f"{row.name}{variant}: {row.reason or 'not there'}")
+        variant = str(row.name)
+        if what := " ".join(filter(None, (row.device, row.execution_provider))):
+            variant += f" for {what}"
+        yield one_line(f"{variant}: {row.reason or 'not there'}")
 
 
 def ran(model: Model) -> str:
@@ -134,7 +144,7 @@ def ran(model: Model) -> str:
     actual = model.ran or Ran()
     differs = False
     for name in ("id", "device", "execution_provider"):
-        differs = differs or getattr(actual, name) not in (None, getattr(model, name))
+        differs = differs or getattr(actual, name) not in (None, getattr(model, name))  # None: it does not say
     parts = []
     if actual.id not in (None, model.id):
         parts.append(f"as {actual.id}")
@@ -145,19 +155,23 @@ def ran(model: Model) -> str:
             parts.append(f"asked for {model.asked_device}")
     if model.served_as and model.served_as != model.id:
         parts.append(f"answers say {model.served_as}")
-    return one_line(f"{model.id}: {', '.join(parts)}") if parts else ""
+    if not parts:
+        return ""
+    return one_line(f"{model.id}: {', '.join(parts)}")
 
 
 def _workload(run: RunFacts) -> str:
     scenario = _scenario(run)
-    if scenario == ScenarioFacts():
+    if scenario == ScenarioFacts():  # a folder without run.json's scenario
         return ""
     if run.prompts and run.prompts.count:
         parts = [_words([units.plural(run.prompts.count, "prompt"), run.prompts.source], " from ")]
     elif isinstance(scenario.prompts, list):
         parts = [units.plural(len(scenario.prompts), "prompt")]
+    elif scenario.prompts:
+        parts = [f"prompts from {one_line(scenario.prompts)}"]
     else:
-        parts = [f"prompts from {one_line(scenario.prompts)}" if scenario.prompts else "built-in prompts"]
+        parts = ["built-in prompts"]
     if scenario.shared_prefix:
         parts.append(f"{units.share(scenario.shared_prefix)} of each in common")
     if scenario.distinct_prompts:
@@ -182,15 +196,19 @@ def _workload(run: RunFacts) -> str:
 
 
 def _loads(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
-    rows = levels.of(summary)
-    closed = levels.joined(str(level.concurrency) for level in rows if level.concurrency)
-    opened = levels.joined(f"{level.request_rate_per_s:g}" for level in rows if level.is_open)
+    closed, opened = [], []
+    for level in levels.of(summary):
+        if level.concurrency:
+            closed.append(str(level.concurrency))
+        if level.is_open:
+            opened.append(f"{level.request_rate_per_s:g}")
     if closed:
-        yield "concurrency", f"{closed} (closed loop)"
+        yield "concurrency", f"{levels.joined(closed)} (closed loop)"
     if opened:
-        arrivals = _scenario(run).arrivals
-        pattern = f", {arrivals} arrivals" if arrivals else ""
-        yield "request rate", f"{opened} requests/s (open loop{pattern})"
+        pattern = "open loop"
+        if arrivals := _scenario(run).arrivals:
+            pattern += f", {arrivals} arrivals"
+        yield "request rate", f"{levels.joined(opened)} requests/s ({pattern})"
 
 
 # -- machines and telemetry
@@ -202,7 +220,10 @@ def _machine(machine: EnvironmentFacts) -> str:
         parts.append(units.plural(machine.cores, "core"))
     if machine.memory_bytes:
         parts.append(f"{units.size(machine.memory_bytes)} memory")
-    parts += machine.gpu if isinstance(machine.gpu, list) else [machine.gpu]
+    if isinstance(machine.gpu, list):
+        parts += machine.gpu
+    else:
+        parts.append(machine.gpu)
     parts.append(machine.os)
     if machine.power:
         parts.append(f"power: {machine.power}")
@@ -210,32 +231,33 @@ def _machine(machine: EnvironmentFacts) -> str:
 
 
 def _workers(run: RunFacts) -> str:
-    workers = run.spread.workers if run.spread else None
-    if not run.spread or not workers:
+    if not run.spread or not run.spread.workers:
         return ""
-    if run.spread.kind == "processes":
+    workers, cluster = run.spread.workers, one_line(run.spread.kind, 60)
+    if cluster == "processes":
         processes = "process" if len(workers) == 1 else "processes"
         return f"{len(workers)} {processes} of this machine shared each level"
-    hosts = len({row.get("host") for row in workers})
-    machines = "machine" if hosts == 1 else "machines"
-    cluster = one_line(run.spread.kind, 60)
-    return f"{len(workers)} workers of the Dask cluster {cluster} on {hosts} {machines} shared each level"
+    machines = units.plural(len({row.get("host") for row in workers}), "machine")
+    return f"{len(workers)} workers of the Dask cluster {cluster} on {machines} shared each level"
 
 
 def watched(run: RunFacts) -> str:
     samples = run.telemetry
     if not samples or samples.local is False:
         return ""
-    parts = ["this machine"]
-    pids = samples.server_pids or ([] if samples.server_pid is None else [samples.server_pid])
+    parts = ["this machine"]  # of another one nothing is sampled
+    pids = samples.server_pids or []
+    if not pids and samples.server_pid is not None:  # of one endpoint
+        pids = [samples.server_pid]
     if pids:
         processes = "process" if len(pids) == 1 else "processes"
         parts.append(f"server {processes} {', '.join(map(str, pids))}")
     for name, source in (("GPU", samples.gpu_source), ("CPU energy", samples.cpu_energy_source)):
         if source:
             parts.append(f"{name} by {_SOURCES.get(source, source)}")
-    every = f", every {samples.interval_s:g} s" if samples.interval_s else ""
-    return one_line(", ".join(parts) + every)
+    if samples.interval_s:
+        parts.append(f"every {samples.interval_s:g} s")
+    return one_line(", ".join(parts))
 
 
 def unwatched(run: RunFacts) -> str:
@@ -243,9 +265,10 @@ def unwatched(run: RunFacts) -> str:
     samples = run.telemetry
     if not samples:
         return ""
+    if samples.local is False and run.endpoints:
+        return "memory, CPU and energy of the server: not all endpoints are on this machine"
     if samples.local is False:
-        where = "not all endpoints are on this machine" if run.endpoints else "it is on another machine"
-        return f"memory, CPU and energy of the server: {where}"
+        return "memory, CPU and energy of the server: it is on another machine"
     parts = []
     if samples.server_pid is None:
         parts.append("memory and CPU of the server: its process was not found")
@@ -263,6 +286,8 @@ def assumed(run: RunFacts) -> str:
         parts.append(f"{scenario.declared_watts:g} W under load where nothing was measured (--watts)")
     if scenario.price_per_kwh:
         parts.append(f"a price of {scenario.price_per_kwh:g} per kWh")
+    if scenario.price_per_hour:
+        parts.append(f"a price of {scenario.price_per_hour:g} per hour of the machine")
     return "; ".join(parts)
 
 
@@ -301,7 +326,8 @@ _OF_THE_REPORT = {
 }
 """What the report prints beside figures."""
 _ORDER = (
-    *("ttft", "itl", "tpot", "e2e", "output_tokens_per_s", "requests_per_s", "efficiency", "knees", "noise", "stalls"),
+    *("ttft", "ttfat", "thinking", "thinking_share", "itl", "tpot", "tokens_per_s_per_user", "prefill_tokens_per_s"),
+    *("e2e", "normalised_latency", "output_tokens_per_s", "requests_per_s", "efficiency", "knees", "noise", "stalls"),
     *("percentile", "attainment", "goodput", "failed", "serves", "cpu_s_per_1000_tokens", "others_cpu_share", "cold"),
 )
 """As a reader meets them; a figure that is not in here comes near the end."""
@@ -310,5 +336,5 @@ _ORDER = (
 def definitions() -> list[tuple[str, str]]:
     """Heading and meaning of all that a report prints, in the order of reading."""
     entries = {**figures.definitions(), **_OF_THE_REPORT}
-    rest = [name for name in entries if name not in _ORDER and name != "absent"]
-    return [entries[name] for name in (*_ORDER, *rest, "absent")]
+    ordered, absent = list(map(entries.pop, _ORDER)), entries.pop("absent")
+    return [*ordered, *entries.values(), absent]

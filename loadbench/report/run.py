@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import UNSET
@@ -84,7 +83,8 @@ def _measured(summary: Summary, *, plots: bool) -> list[Section]:
         *([Only("markdown", between)] if between else []),
         *tables_of(tables.knees(summary), tables.law(summary)),
     ]
-    latency: list[Block] = [*tables_of(tables.gaps(summary), tables.answers(summary), tables.open_loop(summary))]
+    times = [tables.thinking(summary), tables.gaps(summary), tables.prefill(summary)]
+    latency: list[Block] = [*tables_of(*times, tables.answers(summary), tables.open_loop(summary))]
     beside = drawn.side_by_side(summary) if plots else []
     models: list[Block] = [*compared, *beside, *tables_of(*breakdowns.devices(summary))]
     failures = tables_of(objectives.threshold_table(summary), objectives.slo(summary), tables.errors(summary))
@@ -205,10 +205,8 @@ def _sentence(rows: Sequence[Level], curve: Curve | None, *, with_characters: bo
         return "not measured"
     if not measured:
         completed = sum(level.completed or 0 for level in rows)
-        kinds: Counter[str] = Counter()
-        for level in rows:
-            kinds.update(level.errors or {})
-        why = f" (failed: {tables.counts(kinds)})" if kinds else ""
+        failures = tables.failures(rows)
+        why = f" (failed: {failures})" if failures else ""
         return f"throughput not measured; {completed:,} of {units.plural(attempted, 'request')} completed{why}"
     # Loops of two kinds share no axis; the first repeat stands for the others.
     ordered = levels.by_load(level for level in measured if level.is_open == measured[0].is_open)

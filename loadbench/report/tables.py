@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -143,6 +144,14 @@ def counts(by_name: Mapping[str, int] | None) -> str:
 # -- tables, one a model
 
 
+def failures(rows: Iterable[Level]) -> str:
+    """Why requests of these levels failed, with how many; "" where none did."""
+    kinds: Counter[str] = Counter()
+    for level in rows:
+        kinds.update(level.errors or {})
+    return counts(kinds) if kinds else ""
+
+
 def headline(summary: Summary) -> list[Table]:
     """TTFT (of whole answers E2E) and throughput, one row a level: the tables that a reader must see first."""
     rows = levels.of(summary)
@@ -201,6 +210,70 @@ def gaps(summary: Summary) -> list[Table]:
         )
     title = "Inter-event time" if name == "IET" else "Inter-token latency"
     return per_model(title, rows, columns, [*notes, *_tpot_notes(rows)])
+
+
+def prefill(summary: Summary) -> list[Table]:
+    """What one user gets: how fast the prompt is read, how fast the answer flows, what a token takes in all."""
+    rows = levels.of(summary)
+    times = Times.of(level.normalised_latency_ms for level in rows)
+
+    def of_users(level: Level) -> Cell:
+        return doc.figure(level.tokens_per_s_per_user, level.tokens_per_s_per_user_ci95)
+
+    def of_prompts(level: Level) -> Cell:
+        return doc.figure(level.prefill_tokens_per_s, level.prefill_tokens_per_s_ci95)
+
+    columns: Columns[Level] = [
+        LEVEL,
+        (Column("prefill", "tokens/s"), of_prompts),
+        (Column("per user", "tokens/s"), of_users),
+        *times_of("E2E/token", times, lambda level: level.normalised_latency_ms, ("p50", "p95")),
+    ]
+    notes = ["per user = 1 / TPOT p50; E2E/token = normalised latency, E2E / output tokens"]
+    if any(level.prefill_tokens_per_s is not None for level in rows):
+        notes.append(
+            "prefill = input tokens / (TTFT - round trip), median: a lower bound, with queueing and the first token's "
+            "decode in it, so read it at the lowest load"
+        )
+        if any(level.cached_share for level in rows):
+            notes.append("input that the server took from its cache is not counted as prefilled")
+        scenario = levels.facts(summary).scenario
+        if not (scenario and scenario.distinct_prompts) and any(map(_may_be_cached, rows)):
+            notes.append("prompts repeat, and the server does not say what it caches: see --distinct-prompts")
+    metrics = [level.normalised_latency_ms for level in rows]
+    notes += _percentile_notes(metrics, ("p50", "p95"), "requests", "E2E/token")
+    return without_unknown(per_model("Prefill and decode", rows, columns, notes))
+
+
+def _may_be_cached(level: Level) -> bool:
+    prompts = len(level.prompts or ()) + (level.prompts_left_out or 0)
+    return level.cached_share is None and 0 < prompts < (level.completed or 0)
+
+
+def thinking(summary: Summary) -> list[Table]:
+    """When the answer began, and how much came before it; only where a model reasons."""
+    rows = [level for level in levels.of(summary) if level.reasoned]
+    times = Times.of([*(level.ttfat_ms for level in rows), *(level.thinking_ms for level in rows)])
+    columns: Columns[Level] = [
+        LEVEL,
+        *times_of("TTFAT", times, lambda level: level.ttfat_ms, ("p50", "p95")),
+        *times_of("thinking", times, lambda level: level.thinking_ms, ("p50", "p95")),
+        (Column("thinking", "share"), lambda level: doc.share(level.thinking_share)),
+        (Column("reasoned"), lambda level: doc.count(level.reasoned)),
+        (Column("no answer"), lambda level: doc.count(level.only_reasoned)),
+    ]
+    notes = [
+        "TTFAT = time to first answer token, the first that is not reasoning; thinking = from the first token to it"
+    ]
+    sources = {level.thinking_share_source for level in rows}
+    if "usage" in sources:
+        notes.append("share of output tokens, as the server's usage counts them")
+    if "characters" in sources:
+        notes.append("share of characters" + (" where it does not" if "usage" in sources else ": usage counts none"))
+    if any(level.only_reasoned for level in rows):
+        notes.append("no answer = ended with reasoning alone, and in no TTFAT: allow more with --max-tokens")
+    notes += _percentile_notes([level.ttfat_ms for level in rows], ("p50", "p95"), "requests", "TTFAT")
+    return without_unknown(per_model("Thinking", rows, columns, notes))
 
 
 def answers(summary: Summary) -> list[Table]:

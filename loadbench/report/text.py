@@ -48,10 +48,12 @@ def console(stream: TextIO) -> Console:
 
 def show(document: doc.Document, console: Console) -> None:
     """Prints the report, an empty line after each part."""
-    parts = list(_title(document.title)) if document.title else []
+    parts: list[RenderableType] = []
+    if document.title:
+        parts += _title(document.title)
     for block in document.blocks():
         parts += _block(block, console)
-    if document.verdict_again and console.is_terminal:
+    if document.verdict_again and console.is_terminal:  # a file is read from its beginning
         first = next(block for block in document.blocks() if isinstance(block, doc.Text))
         parts += _block(replace(first, title="In short"), console)
     for part in parts:
@@ -75,9 +77,10 @@ def _print(part: RenderableType, console: Console) -> None:
         return
     with console.capture() as captured:
         console.print(part, highlight=False, soft_wrap=False, crop=False)
-    lines = "\n".join(line.rstrip() for line in captured.get().splitlines())
-    plain = Words.from_ansi(lines if encodes_all else ascii_only(lines), no_wrap=True)
-    console.print(plain, highlight=False, soft_wrap=True, crop=False)
+    lines = "\n".join(map(str.rstrip, captured.get().splitlines()))
+    if not encodes_all:
+        lines = ascii_only(lines)
+    console.print(Words.from_ansi(lines, no_wrap=True), highlight=False, soft_wrap=True, crop=False)
 
 
 # -- words
@@ -93,7 +96,10 @@ def _title(title: doc.Title) -> Iterable[RenderableType]:
     heading = Words.assemble((title.program, "bold cyan"), "  ", (one_line(what), "bold"))
     if title.date:
         heading.append(f"  {title.date}", style="dim")
-    yield Group(heading, Words(), warning) if title.simulated else heading
+    if title.simulated:
+        yield Group(heading, Words(), warning)
+    else:
+        yield heading
 
 
 def _block(block: doc.Block, console: Console) -> Iterable[RenderableType]:
@@ -101,21 +107,24 @@ def _block(block: doc.Block, console: Console) -> Iterable[RenderableType]:
         case doc.Title():
             yield from _title(block)
         case doc.Text(title, lines, sign):
-            heading = [Words(title, style="bold")] if title else []
-            yield Group(*heading, *(_line(line, sign) for line in lines))
+            sentences = [_line(line, sign) for line in lines]
+            if title:
+                sentences.insert(0, Words(title, style="bold"))
+            yield Group(*sentences)
         case doc.Facts(_, rows):
             grid = Grid.grid(padding=(0, 2, 0, 0))
             grid.add_column(style="dim", no_wrap=True)
             grid.add_column(overflow="fold")
             previous = ""
             for name, text in rows:
-                grid.add_row("" if name == previous else name, Words(one_line(text, LONGEST)))
+                shown = "" if name == previous else name
+                grid.add_row(shown, Words(one_line(text, LONGEST)))
                 previous = name
             yield Padding(grid, (0, 0, 0, 2))
         case doc.Tables(tables):
             yield from _tables(tables, console)
         case doc.Findings(title, findings) if findings:
-            yield Group(Words(title, style="bold"), *map(_finding, findings))
+            yield Group(Words(title, style="bold"), *map(_finding, findings))  # without any, no heading either
         case doc.Small(_, lines):
             yield Group(*(Words(line, style="dim") for line in lines))
         case doc.Details(hint=hint) if hint:
@@ -129,10 +138,13 @@ def _line(line: doc.Line, sign: str) -> RenderableType:
     words = Words()
     if line.name:
         words.append(one_line(line.name), style="bold").append(": ")
-    words.append(one_line(line.text, LONGEST), style=_TONES[line.tone] if line.strong else "")
+    style = _TONES[line.tone] if line.strong else ""
+    words.append(one_line(line.text, LONGEST), style=style)
     if line.doubt:
         words.append(f" {one_line(line.doubt, LONGEST)}", style="bold red")
-    return Padding(words, (0, 0, 0, 2)) if line.beneath else _bullet(words, sign)
+    if line.beneath:
+        return Padding(words, (0, 0, 0, 2))
+    return _bullet(words, sign)
 
 
 def _finding(finding: doc.Finding) -> RenderableType:
@@ -149,7 +161,8 @@ def _finding(finding: doc.Finding) -> RenderableType:
     if finding.label:
         words.append(": ", style="")
     words.append(one_line(text, 500), style="")
-    return _bullet(words, "!" if finding.severity == "red" else "-")
+    sign = "!" if finding.severity == "red" else "-"
+    return _bullet(words, sign)
 
 
 def _bullet(words: Words, sign: str) -> RenderableType:
@@ -197,21 +210,33 @@ def _tables(tables: Sequence[Table], console: Console) -> Iterable[RenderableTyp
         layout = _layout(some, room)
         shapes = _shapes(some, layout)
         widths = _widths(some, layout, shapes, room)
-        cells = [cell for place in range(len(shapes)) for cell in cells_of(some, place)]
-        if layout.intervals == "nowhere" and any(cell.interval for cell in cells):
+        # Left out, not lost: a line says where they are.
+        if layout.intervals == "nowhere" and _have_intervals(some):
             notes = list(dict.fromkeys([*notes, "95% intervals are in report.md"]))
         for table in some:
-            title = Words("" if parts else one_line(table.title), style="bold")
-            if len(tables) > 1:
-                separator = " · " if title.plain else ""
-                title.append(Words(f"{separator}{one_line(table.model)}", style="bold cyan"))
+            title = Words(style="bold")
             if parts:
                 parts.append(Words())
+            else:
+                title.append(one_line(table.title))
+            if title.plain and len(tables) > 1:
+                title.append(" · ", style="bold cyan")
+            if len(tables) > 1:
+                title.append(one_line(table.model), style="bold cyan")
             if title.plain:
                 parts.append(title)
             parts.append(_grid(table, layout, shapes, widths))
-    below = [Padding(Words(one_line(note, 500), style="dim"), (0, 0, 0, 2)) for note in notes]
-    yield Group(*parts, *below)
+    for note in notes:
+        parts.append(Padding(Words(one_line(note, 500), style="dim"), (0, 0, 0, 2)))
+    yield Group(*parts)
+
+
+def _have_intervals(tables: Sequence[Table]) -> bool:
+    for table in tables:
+        for row in table.rows:
+            if any(cell.interval for cell in row):
+                return True
+    return False
 
 
 def _side_by_side(tables: Sequence[Table], room: int) -> Iterable[Sequence[Table]]:
@@ -224,6 +249,7 @@ def _side_by_side(tables: Sequence[Table], room: int) -> Iterable[Sequence[Table
     groups: list[list[int]] = [[0]]
     for i in range(1, len(widths)):
         group = [*groups[-1], i]
+        # One column beside the name goes into each, fits or not: else it would never end.
         if layout.needs([widths[at] for at in group]) <= room or len(groups[-1]) == 1:
             groups[-1] = group
         else:
@@ -249,7 +275,10 @@ def _grid(table: Table, layout: _Layout, shapes: Sequence[_Shape], widths: Seque
     for i, column in enumerate(table.columns):
         grid.add_column(fitted(_head(column), i), no_wrap=True, width=widths[i], vertical="top")
     for row in table.rows:
-        grid.add_row(*(fitted(_lines(cell, layout, shapes[i]), i) for i, cell in enumerate(row)))
+        cells = []
+        for i, cell in enumerate(row):
+            cells.append(fitted(_lines(cell, layout, shapes[i]), i))
+        grid.add_row(*cells)
     return grid
 
 
@@ -268,14 +297,22 @@ def _widths(tables: Sequence[Table], layout: _Layout, shapes: Sequence[_Shape], 
     widths = [shape.width for shape in shapes]
     if sum(widths) <= room:
         return widths
+    # Words stay whole while that is possible at all.
     widths = _least(tables, shapes, broken=False)
     if sum(widths) > room:
         widths = _least(tables, shapes, broken=True)
-    may_fold = [i for i in range(len(shapes)) if _folds(tables[0], i)]
-    while sum(widths) > room and (wide := [i for i in may_fold if widths[i] > 1]):
-        widths[max(wide, key=lambda i: widths[i])] -= 1
-    while sum(widths) < room and (narrow := [i for i in may_fold if widths[i] < shapes[i].width]):
-        widths[max(narrow, key=lambda i: shapes[i].width / widths[i])] += 1
+    # A column without a word has no width to give or take.
+    may_fold = [i for i in range(len(shapes)) if _folds(tables[0], i) and widths[i] > 0]
+    while may_fold and sum(widths) > room:
+        widest = max(may_fold, key=lambda i: widths[i])
+        if widths[widest] == 1:
+            break
+        widths[widest] -= 1
+    while may_fold and sum(widths) < room:
+        tallest = max(may_fold, key=lambda i: shapes[i].width / widths[i])
+        if widths[tallest] == shapes[tallest].width:
+            break
+        widths[tallest] += 1
     return widths
 
 
@@ -310,7 +347,10 @@ def _folded(lines: Sequence[Words], width: int) -> Words:
                 begun = piece.start()
                 ends.append(begun)
             while cell_len(line.plain[begun : piece.end()].rstrip()) > width:
-                begun += max(1, width // 2 if cell_len(line.plain[begun]) > 1 else width)
+                if cell_len(line.plain[begun]) > 1:  # Chinese, Japanese, Korean: two columns a character
+                    begun += max(1, width // 2)
+                else:
+                    begun += max(1, width)
                 ends.append(begun)
         for part in line.divide(ends):
             part.rstrip()
@@ -328,10 +368,12 @@ def _shapes(tables: Sequence[Table], layout: _Layout) -> list[_Shape]:
     shapes = []
     for i, column in enumerate(tables[0].columns):
         cells = cells_of(tables, i)
-        interval = 0
-        if layout.intervals == "behind":
-            interval = max((cell_len(cell.interval) for cell in cells), default=0)
-        shape = _Shape(0, interval, any(cell.marked for cell in cells))
+        interval, marked = 0, False
+        for cell in cells:
+            marked = marked or cell.marked
+            if layout.intervals == "behind":
+                interval = max(interval, cell_len(cell.interval))
+        shape = _Shape(0, interval, marked)
         lines = _head(column)
         for cell in cells:
             lines += _lines(cell, layout, shape)
@@ -340,15 +382,18 @@ def _shapes(tables: Sequence[Table], layout: _Layout) -> list[_Shape]:
 
 
 def _head(column: Column) -> list[Words]:
-    return [Words(line) for line in (column.short or column.name, column.unit) if line]
+    return list(map(Words, filter(None, (column.short or column.name, column.unit))))
 
 
 def _lines(cell: Cell, layout: _Layout, shape: _Shape) -> list[Words]:
     """A figure, its mark or the blank that keeps digits aligned, its interval behind or beneath it."""
-    line = Words(one_line(cell.text), style="bold red" if cell.text in ("NO", "FAILED") else "")
+    line, interval = Words(one_line(cell.text)), ""
+    if cell.text in ("NO", "FAILED"):
+        line.style = "bold red"
     if shape.marked:
         line.append("*" if cell.marked else " ", style="yellow")
-    interval = f"[{cell.interval}]" if cell.interval else ""
+    if cell.interval:
+        interval = f"[{cell.interval}]"
     if shape.interval:
         line.append(interval.rjust(shape.interval + 3), style="dim")
     if interval and layout.intervals == "beneath":

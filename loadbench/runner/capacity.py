@@ -63,7 +63,9 @@ class Grid:
 
     @property
     def lowest(self) -> float:
-        return 1 if self.by == "concurrency" else _short(self.start * LOWEST_RATE)
+        if self.by == "concurrency":
+            return 1
+        return _short(self.start * LOWEST_RATE)
 
     def doubled(self, load: float) -> float:
         return min(2 * load, self.most)
@@ -82,7 +84,9 @@ class Grid:
             middle: float = math.floor((low + high) / 2)
         else:
             middle = _short(math.sqrt(low * high))
-        return middle if low < middle < high else None
+        if low < middle < high:
+            return middle
+        return None  # rounding has hit one of the two
 
 
 def following(tried: Sequence[Tried], grid: Grid) -> float | None:
@@ -104,18 +108,24 @@ def following(tried: Sequence[Tried], grid: Grid) -> float | None:
     top = zone.undecided[-1]
     if zone.misses is not None:
         return grid.between(top, zone.misses)
-    return grid.doubled(top) if top < grid.most else None
+    if top >= grid.most:
+        return None
+    return grid.doubled(top)
 
 
 def answer(tried: Sequence[Tried], grid: Grid) -> float | None:
     """The answer, confirmed; None while it is not, and where no load met the SLO."""
-    return None if _towards_answer(tried, grid) is not None else zones(tried).meets
+    if _towards_answer(tried, grid) is not None:
+        return None
+    return zones(tried).meets
 
 
 def contradictions(tried: Sequence[Tried]) -> list[float]:
     """Loads that met the SLO although they, or lower ones, did not surely meet it another time."""
-    doubtful = _doubtful(tried)
-    return sorted({one.load for one in tried if one.verdict == "met" and doubtful is not None and one.load >= doubtful})
+    lowest = _doubtful(tried)
+    if lowest is None:
+        return []
+    return sorted({one.load for one in tried if one.verdict == "met" and one.load >= lowest})
 
 
 def _towards_answer(tried: Sequence[Tried], grid: Grid) -> float | None:
@@ -125,14 +135,16 @@ def _towards_answer(tried: Sequence[Tried], grid: Grid) -> float | None:
             return grid.start
         if high <= grid.lowest:
             return None
-        return max(high // 2 if grid.by == "concurrency" else _short(high / 2), grid.lowest)
+        if grid.by == "concurrency":
+            return max(high // 2, grid.lowest)
+        return max(_short(high / 2), grid.lowest)
     if high is None and low < grid.most:
         return grid.doubled(low)
-    middle = None if high is None else grid.between(low, high)
-    if middle is not None:
+    if high is not None and (middle := grid.between(low, high)) is not None:
         return middle
-    met = sum(one.load == low for one in tried)
-    return low if met < CONFIRMED else None
+    if sum(one.load == low for one in tried) < CONFIRMED:
+        return low
+    return None
 
 
 def _doubtful(tried: Sequence[Tried]) -> float | None:
@@ -158,8 +170,9 @@ UNDECIDED = "the lowest load does not surely meet it"
 def begun(models: Sequence[str], grid: Grid, scenario: Scenario) -> list[SearchRecord]:
     """What run.json says under `capacity` at the start: a record for each model, which the search fills."""
     rule = Rule.of(scenario.bounds, level_of("", grid, grid.start, 1), scenario.requests)
-    return [
-        {
+    records: list[SearchRecord] = []
+    for model in models:
+        record: SearchRecord = {
             "model": model,
             "by": grid.by,
             "start": grid.start,
@@ -174,8 +187,8 @@ def begun(models: Sequence[str], grid: Grid, scenario: Scenario) -> list[SearchR
             "contradictions": [],
             "reason": STOPPED,
         }
-        for model in models
-    ]
+        records.append(record)
+    return records
 
 
 def level_of(model: str, grid: Grid, load: float, repeat: int) -> Level:
@@ -247,7 +260,7 @@ class Search(Schedule):
         if facts["status"] == "interrupted" or probe is None:
             self._set_reason(record, STOPPED)
             return
-        load = level.concurrency if level.concurrency is not None else level.request_rate_per_s or 0.0
+        load = level.concurrency or level.request_rate_per_s or 0.0
         gone = facts["status"] == "failed" and bool(progress.errors) and set(progress.errors) <= set(UNREACHABLE)
         lost = facts["status"] == "incomplete"
         again = lost and any(step["load"] == load and not step["counted"] for step in record["steps"])
@@ -269,8 +282,10 @@ class Search(Schedule):
         if gone or again:
             self._give_up(record, f"{level.id}: {facts['reason']}")
         text = line(step)
+        if len(self.records) > 1:
+            text = f"{record['model']}, {text}"
         so_far = {**step, "bracket": record["bracket"], "found": record["found"]}
-        self.tell(record["model"], so_far, f"{record['model']}, {text}" if len(self.records) > 1 else text)
+        self.tell(record["model"], so_far, text)
 
     def skipped(self, planned: PlannedLevel, reason: str) -> None:
         self._give_up(self.records[self._at], reason)
@@ -280,8 +295,8 @@ class Search(Schedule):
         load = following(tried, grid)
         if load is None or record["model"] in self._given_up:
             return None
-        left_s = None if self._turn_ends_s is None else self._turn_ends_s - self.now_s()
-        if left_s is not None and left_s < SHORTEST_S:
+        left_s = math.inf if self._turn_ends_s is None else self._turn_ends_s - self.now_s()
+        if left_s < SHORTEST_S:
             self._give_up(record, BUDGET)
             return None
         scenario = self.scenario
@@ -290,11 +305,15 @@ class Search(Schedule):
         confirms = any(one.load == load and one.verdict == "met" for one in tried)
         rule = Rule.of(scenario.bounds, level, scenario.requests, confirms=confirms)
         warmup = scenario.warmup_for(level)
-        duration_s = None if scenario.duration is None else max(float(scenario.duration), LATE * rule.warmed_up_s)
-        self._cut = left_s is not None and (duration_s is None or left_s < duration_s)
+        longest_s = math.inf
+        if scenario.duration is not None:
+            longest_s = max(float(scenario.duration), LATE * rule.warmed_up_s)
+        self._cut = left_s < longest_s
+        longest_s = min(left_s, longest_s)
+        duration_s = longest_s if math.isfinite(longest_s) else None
         limits = Limits(
             requests=rule.sizes[-1],
-            duration_s=left_s if self._cut else duration_s,
+            duration_s=duration_s,
             warmup=warmup,
             max_streams=scenario.max_streams or MAX_STREAMS,
         )
@@ -318,12 +337,15 @@ class Search(Schedule):
         record["contradictions"] = contradictions(tried)
         record["found"] = answer(tried, grid)
         if record["found"] is not None:
-            beyond = any(one.load > record["found"] for one in tried)
-            record["reason"] = TWICE if beyond else "the highest load that was allowed meets it"
+            record["reason"] = "the highest load that was allowed meets it"
+            if any(one.load > record["found"] for one in tried):
+                record["reason"] = TWICE
         elif following(tried, grid) is not None:
             record["reason"] = STOPPED
+        elif zone.misses == grid.lowest:
+            record["reason"] = "not even the lowest load meets it"
         else:
-            record["reason"] = "not even the lowest load meets it" if zone.misses == grid.lowest else UNDECIDED
+            record["reason"] = UNDECIDED
 
 
 def _grid(record: SearchRecord) -> Grid:
@@ -344,19 +366,25 @@ def line(step: StepRecord) -> str:
     >>> line({"level": "m@c8", "verdict": "met", "requests": 120, "shares": [share], "reason": None})
     'c8: met (97-100 % of 95 % wanted, 120 requests)'
     """
-    known = [one for one in step["shares"] if one["interval"] is not None]
+    measured, missed = [], []
+    for one in step["shares"]:
+        if one["interval"] is not None:
+            measured.append(one)
+        if one["wanted"] is None and one["attained"] is False:
+            missed.append(f"{one['bound']} does not hold")
     parts = []
-    if known:
-        worst = min(known, key=_room)
+    if measured:
+        worst = min(measured, key=_room)
         low, high = worst["interval"] or (0.0, 1.0)
-        name = f" with {worst['bound']}" if len(known) > 1 else ""
-        parts.append(f"{_percent(low)}-{_percent(high)} %{name} of {_percent(worst['wanted'] or 0)} % wanted")
-    missed = [one["bound"] for one in step["shares"] if one["wanted"] is None and one["attained"] is False]
-    parts += [f"{bound} does not hold" for bound in missed]
-    parts.append(f"{step['requests']} requests")
-    reason = f"; {step['reason']}" if step["reason"] else ""
-    load = step["level"].rpartition("@")[2]
-    return f"{load}: {step['verdict']} ({', '.join(parts)}){reason}"
+        share = f"{_percent(low)}-{_percent(high)} %"
+        if len(measured) > 1:
+            share += f" with {worst['bound']}"
+        parts.append(f"{share} of {_percent(worst['wanted'] or 0)} % wanted")
+    parts += [*missed, f"{step['requests']} requests"]
+    text = f"{step['level'].rpartition('@')[2]}: {step['verdict']} ({', '.join(parts)})"
+    if step["reason"]:
+        text += f"; {step['reason']}"
+    return text
 
 
 def _room(one: ShareRecord) -> float:
@@ -367,4 +395,6 @@ def _room(one: ShareRecord) -> float:
 def _percent(share: float) -> str:
     """Whole, but for what lies near all: 99.6 is no 100."""
     percent = 100 * share
-    return f"{percent:.0f}" if percent < 98.5 else f"{math.floor(percent * 10) / 10:g}"
+    if percent < 98.5:
+        return f"{percent:.0f}"
+    return f"{math.floor(percent * 10) / 10:g}"

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     import ssl
 
     from loadbench.serve.foundry import Runtime
+    from loadbench.serve.llama import Fetching
 
 SDK = "Foundry Local's own runtime"
 KEY = "API_KEY"  # the variable that holds a server's key where --api-key-env names none: the workshop's
 
+OPENAI_KEY = "OPENAI_API_KEY"  # goes to the server of OPENAI_BASE_URL and to no other
 Note = Callable[[str], None]
 
 
@@ -50,7 +52,7 @@ class Location:
     others: tuple[str, ...] = ()  # endpoints of further replicas of the service, as a person would write them
 
 
-def locate(job: Job, stack: ExitStack, note: Note) -> Location:
+def locate(job: Job, stack: ExitStack, note: Note, fetching: Fetching | None = None) -> Location:
     """The server to ask: the one that is named, one that is found, or one that is started; it ends with the stack.
 
     Raises:
@@ -87,7 +89,7 @@ def locate(job: Job, stack: ExitStack, note: Note) -> Location:
         runtime = stack.enter_context(foundry.start(cache=cache, progress=note))
         how = f"{SDK}, started for this run: SDK {runtime.version}, models in {cache}"
         return Location(None if dry_run else runtime.serve(), how, pid=runtime.pid, runtime=runtime)
-    return _embedded(scenario, stack, note, dry_run=dry_run)
+    return _embedded(scenario, stack, note, fetching, dry_run=dry_run)
 
 
 def _found(scenario: Scenario, note: Note) -> Found | None:
@@ -97,11 +99,11 @@ def _found(scenario: Scenario, note: Note) -> Found | None:
         UsageError: There are several.
     """
     named = targets.discover(os.environ, home())
-    if named is not None and named.how == targets.VARIABLE:
+    if named is not None and named.how in targets.VARIABLES:
         return named
     here = {} if named is None else {named.endpoint: f"Foundry Local, {named.how}"}
     has_key = key_source(scenario.api_key_env, scenario.api_key_file, lookup.HOW) is not None
-    for one in asyncio.run(lookup.look(lookup.PORTS)):
+    for one in asyncio.run(lookup.look(lookup.PORTS, environ=os.environ)):
         if one.is_locked and not has_key:
             note(f"{one.endpoint} wants a key: to measure it, add -e {one.endpoint} --api-key-env NAME")
         else:
@@ -112,7 +114,9 @@ def _found(scenario: Scenario, note: Note) -> Found | None:
     return named or next((Found(url, lookup.HOW) for url in here), None)
 
 
-def _embedded(scenario: Scenario, stack: ExitStack, note: Note, *, dry_run: bool) -> Location:
+def _embedded(
+    scenario: Scenario, stack: ExitStack, note: Note, fetching: Fetching | None, *, dry_run: bool
+) -> Location:
     from loadbench.serve import llama
 
     if reason := llama.available():
@@ -125,7 +129,8 @@ def _embedded(scenario: Scenario, stack: ExitStack, note: Note, *, dry_run: bool
     if dry_run:
         return Location(None, "the embedded model, started for the run", (facts,))
     most = max(scenario.concurrency or [8])
-    llama.fetch_model(note)  # once, and no part of what it takes to load
+    llama.fetch_model(note, fetching=fetching)  # once, and no part of what it takes to load
+    note(f"starting llama.cpp with {llama.MODEL}")
     began_s = time.monotonic()
     server = stack.enter_context(llama.start(slots=min(max(most, 4), 16), progress=note))
     load_s = round(time.monotonic() - began_s, 3)
@@ -292,7 +297,8 @@ def key(name: str | None, file: str | None, how: str = "") -> str | None:
 
     Args:
         name: The variable that holds it.
-        file: The file that does. Where neither is named, API_KEY, the workshop's, is taken where it is set.
+        file: The file that does. Where neither is named, API_KEY, the workshop's, is taken where it is set; before
+            it, for the server of OPENAI_BASE_URL alone, OPENAI_API_KEY.
         how: How the server was found. One that nobody named gets no key that nobody named: whatever listens on a usual
             port of this machine may be another user's.
     Raises:
@@ -308,6 +314,8 @@ def key(name: str | None, file: str | None, how: str = "") -> str | None:
 def key_source(name: str | None, file: str | None, how: str = "") -> str | None:
     """Which file or variable the key is from: API_KEY too is shown, as it is sent; None where there is none."""
     named = file or name
+    if named is None and how == targets.OPENAI and os.environ.get(OPENAI_KEY, "").strip():
+        return OPENAI_KEY
     if named is None and how != lookup.HOW and os.environ.get(KEY, "").strip():
         return KEY
     return named

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,12 +45,13 @@ def new(name: str, stack: ExitStack, *, claim: bool) -> Path:
     """
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}"
     path = Path("results") / name
-    made = [] if os.path.lexists(path.parent) else [path.parent]
+    had_results = os.path.lexists(path.parent)
 
     def remove_empty(claimed: Path) -> None:
         with suppress(OSError):
-            for folder in (claimed, *made):
-                folder.rmdir()
+            claimed.rmdir()
+            if not had_results:
+                claimed.parent.rmdir()
 
     for number in range(2, _MOST_IN_A_SECOND):
         try:
@@ -79,9 +80,8 @@ def info(
 ) -> dict[str, object]:
     """What run.json says from the start. No key, no header that may hold one."""
     settings = job.scenario
-    models = [one.id for one in choice.chosen]
-    facts = asdict(server)
-    facts["models"] = [one for one in facts["models"] if one["id"] in models]
+    chosen = {one.id for one in choice.chosen}
+    models = [facts for facts in server.models if facts.id in chosen]
     source = "the scenario" if settings.prompts else "the built-in set"
     if settings.trace is not None:
         source = settings.trace
@@ -91,8 +91,10 @@ def info(
         source = settings.prompts
     asked = []
     for one in questions:
-        recipe = [] if one.recipe is None else [str(one.recipe)]
-        asked.append((one.id, one.messages, *one.turns, *recipe))
+        question = (one.id, one.messages, *one.turns)
+        if one.recipe is not None:
+            question += (str(one.recipe),)
+        asked.append(question)
     return {
         "name": settings.name,
         "start": utc_now(),
@@ -107,7 +109,7 @@ def info(
             "own_limits": any(one.max_tokens is not None for one in questions),
         },
         "parameters": {**asdict(parameters), "extra_body": stored_body(parameters.extra_body)},
-        "target": facts,
+        "target": asdict(replace(server, models=tuple(models))),
         "target_found": how,
         "absent": [asdict(one) for one in choice.absent],
         "environment": telemetry.environment(),
@@ -131,8 +133,11 @@ def _command(words: Sequence[str]) -> list[str]:
             with suppress(ValueError):  # else it is no body, but the word behind a value that is called like the option
                 body = json.loads(value)
                 stored = stored_body(body)
-                value = value if stored == body else json.dumps(stored)
-        shown.append(starred(f"{option}={value}" if equals else value))
+                if stored != body:  # else as it was typed
+                    value = json.dumps(stored)
+        if equals:
+            value = f"{option}={value}"
+        shown.append(starred(value))
     return shown
 
 
@@ -150,37 +155,40 @@ def continued(job: Job) -> Job:
     folder = job.resume
     assert folder is not None
     info = read_info(folder)
-    wrote = "run" if info.get("capacity") is None else "capacity"
-    if wrote != ("run" if job.search is None else "capacity"):
-        raise UsageError(f"{folder}: continue it with loadbench {wrote} --resume, which began it")
+    command = "run" if info.get("capacity") is None else "capacity"
+    if (command == "capacity") != (job.search is not None):
+        raise UsageError(f"{folder}: continue it with loadbench {command} --resume, which began it")
     if not isinstance(info.get("scenario"), dict):
         raise UsageError(f"{folder}: its run.json holds no scenario to continue")
     before = scenario.from_json(info["scenario"], str(folder / "run.json"))
     headers, body = job.scenario.headers, job.scenario.extra_body
-    again = {name.lower() for name in headers}
-    for name, value in before.headers.items():
-        if value == NOT_STORED and name.lower() not in again:
+    again = set(map(str.lower, headers))
+    for name, value in list(before.headers.items()):
+        if name.lower() in again:
+            del before.headers[name]  # or it would be sent twice, in two spellings
+        elif value == NOT_STORED:
             raise UsageError(f"{folder}: sent a header {name}, whose value is not stored: give it with --header")
     lacking = not_stored(before.extra_body)
-    if any(name not in body for name in lacking):
+    if not set(lacking) <= set(body):
         raise UsageError(
             f"{folder}: sent {', '.join(lacking)} in extra_body, whose value is not stored: give it with --extra-body"
         )
     if set(body) - set(lacking):
         raise UsageError("--resume takes its plan from the folder: leave out --extra-body, but for what is not stored")
-    for name in [name for name in before.headers if name.lower() in again]:
-        del before.headers[name]
-    models = None
+    models = []
     if before.models == "auto" and isinstance(facts := info.get("target"), dict):
-        models = [one["id"] for one in facts.get("models") or () if isinstance(one, dict) and "id" in one]
+        for one in facts.get("models") or ():
+            if isinstance(one, dict) and "id" in one:
+                models.append(one["id"])
     search = None
     if job.search is not None:
         if not info["capacity"]:
             raise UsageError(f"{folder}: its run.json holds no search to continue")
         first = info["capacity"][0]
         search = Search(by=first["by"], start=first["start"], most=first["most"], within=first["within"])
-    budget_s = info.get("budget_s")
-    budget = Duration(budget_s) if isinstance(budget_s, int | float) else None
+    budget, budget_s = None, info.get("budget_s")
+    if isinstance(budget_s, int | float):
+        budget = Duration(budget_s)
     return structs.replace(
         job,
         scenario=scenario.merge(before, headers=headers or None, extra_body=body or None, models=models or None),
@@ -192,7 +200,9 @@ def continued(job: Job) -> Job:
 def questions(folder: Path, settings: Scenario) -> list[Prompt]:
     """The prompts that the run began with, whatever became of their file since."""
     kept = folder / PROMPTS
-    return prompts.read(kept) if kept.exists() else prompts.for_scenario(settings)
+    if kept.exists():
+        return prompts.read(kept)
+    return prompts.for_scenario(settings)  # the run was killed before it could keep them
 
 
 def keep_questions(folder: Path, questions: Sequence[Prompt]) -> None:
@@ -205,20 +215,29 @@ def began_as(folder: Path) -> str | None:
     """Whether the run measured a server that loadbench started: `simulator`, `embedded`, `sdk`, or None."""
     how = str(read_info(folder).get("target_found") or "")
     starts = {"the simulator": "simulator", "the embedded": "embedded", "Foundry Local's own": "sdk"}
-    return next((name for words, name in starts.items() if how.startswith(words)), None)
+    for words, name in starts.items():
+        if how.startswith(words):
+            return name
+    return None
 
 
 def server_of(folder: Path) -> Found | None:
     """Where the run's server was; a Foundry Local service may have moved to another port since."""
     info = read_info(folder)
     server = info.get("target") or {}
-    if str(server.get("kind") or "").startswith("foundry") and (found := targets.discover(os.environ, home())):
-        return found
+    if str(server.get("kind") or "").startswith("foundry"):
+        found = targets.discover(os.environ, home())
+        if found is not None and found.how != targets.OPENAI:
+            return found
     url = server.get("base_url")
     if not url:
         return None
-    was_near = info.get("target_found") == lookup.HOW  # such a server got no API_KEY, nor does it now
-    return Found(url, lookup.HOW if was_near else "as the run began")
+    how = info.get("target_found")
+    if how == lookup.HOW:
+        return Found(url, lookup.HOW)  # such a server got no API_KEY, nor does it now
+    if how == targets.OPENAI and targets.named_by(targets.OPENAI, os.environ) == url:
+        return Found(url, targets.OPENAI)  # and so OPENAI_API_KEY is its key
+    return Found(url, "as the run began")
 
 
 def check_servers(folder: Path, servers: Sequence[Target]) -> None:

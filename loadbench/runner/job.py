@@ -13,6 +13,9 @@ from loadbench.scenario import Scenario
 from loadbench.scenario.bounds import Duration, decoded, encoded
 from loadbench.scenario.settings import Flag
 
+FIRST_LOOK_S = 75.0
+"""With a server's start and its first answers, a result is there within 90 s."""
+
 
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the server is reached."""
@@ -26,8 +29,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
     insecure: Annotated[bool, Flag("--insecure", "Accept any certificate.")] = False
     stamps: Annotated[
-        Literal["kernel", "user"] | None,
-        Flag("--stamps", "Stamp arrivals: kernel or user.  [default: best]", "WHERE"),
+        Literal["thread", "kernel", "user"] | None,
+        Flag("--stamps", "Stamp arrivals: thread, kernel or user.  [default: kernel]", "WHERE"),
     ] = None
     every_model: bool = False  # all models at hand are meant, by that word: no question which
     cache_dir: Annotated[
@@ -53,6 +56,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     yes: Annotated[bool, Flag("-y --yes", "Do not ask before a large load on another machine.")] = False
     dry_run: Annotated[bool, Flag("--dry-run", "Show the plan and stop.", variable=False)] = False
     budget: Annotated[Duration | None, Flag("--budget", "Shorten the plan to fit this time.", "5m")] = None
+    # Nothing was said of loads or lengths: FIRST_LOOK_S for each model, whatever the plan would take
+    first_look: bool = False
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

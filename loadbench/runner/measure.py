@@ -30,15 +30,17 @@ from loadbench.runner import capacity, connect, plan
 from loadbench.runner import folder as folders
 from loadbench.runner.capacity import UNDECIDED, Grid, Search
 from loadbench.runner.connect import Location, Reached
-from loadbench.runner.job import Job
+from loadbench.runner.job import FIRST_LOOK_S, Job
 from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule, confirm_load, most
 from loadbench.runner.schedule import Precise, Rounds, until_record, with_aborts
 from loadbench.runner.session import Session, in_turns
 from loadbench.runner.spread import begin_workers, workers_of
 from loadbench.runner.watch import Facts, Sided, View, Watch, Watched, named
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Duration
 from loadbench.server import Choice, Target
 from loadbench.server.choice import some
+from loadbench.server.vendor import Vendor
 from loadbench.store.files import read_info, write_atomically
 from loadbench.store.folder import SIDES, RunFolder, check_new, sides
 from loadbench.store.summary import Summary
@@ -75,12 +77,12 @@ def measure(job: Job, view: View, person: Person | None = None) -> Outcome:
     """
     process.share_the_interpreter()
     with ExitStack() as stack:
-        root, jobs = _jobs(job, stack)
-        sides = [
-            _side(name, one, root / name, stack, view.note)  # "" adds nothing: a run alone is the folder itself
-            for name, one in jobs
-        ]
         stack.callback(view.close)
+        root, jobs = _jobs(job, stack)
+        sides = []
+        for name, one in jobs:
+            path = root / name  # "" adds nothing: a run alone is the folder itself
+            sides.append(_side(name, one, path, stack, view))
         sessions = on_loop(_measured, root, sides, view, person or Person())
     runs = []
     for side, session in zip(sides, sessions, strict=False):  # a dry run has no sessions
@@ -97,12 +99,15 @@ def on_loop(work: Callable[[*Arguments], Awaitable[T]], *arguments: *Arguments) 
 def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
     """Where it all goes, and a job for each target: one without a name, or those of both sides."""
     if job.resume is not None:
-        both = sides(job.resume) if job.search is None else []
-        if both:
-            return job.resume, [(one.name, folders.continued(structs.replace(job, resume=one))) for one in both]
-        continued = folders.continued(job)
-        _check_search(continued)
-        return job.resume, [("", continued)]
+        jobs = []
+        if job.search is None:
+            for folder in sides(job.resume):
+                jobs.append((folder.name, folders.continued(structs.replace(job, resume=folder))))
+        if not jobs:
+            continued = folders.continued(job)
+            _check_search(continued)
+            jobs.append(("", continued))
+        return job.resume, jobs
     _check_search(job)
     scenario = job.scenario
     if scenario.against is not None and job.search is not None:
@@ -114,8 +119,8 @@ def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
     base = structs.replace(scenario, against=None, against_model=None)
     new = scenarios.merge(base, endpoint=scenario.against, models=scenario.against_model)
     named_server = structs.replace(job.server, simulate=False)
-    jobs = (structs.replace(job, scenario=base), structs.replace(job, scenario=new, server=named_server))
-    return root, list(zip(SIDES, jobs, strict=True))
+    both = (structs.replace(job, scenario=base), structs.replace(job, scenario=new, server=named_server))
+    return root, list(zip(SIDES, both, strict=True))
 
 
 def _check_search(job: Job) -> None:
@@ -129,7 +134,7 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
         prepared = [await _prepared(side, stack, view, person, runs=len(sides)) for side in sides]
         opening = Opening(root, prepared)
         if len(prepared) > 1:
-            base, new = (one.models for one in prepared)
+            base, new = prepared[0].models, prepared[1].models
             if not set(base) & set(new) and not len(base) == len(new) == 1:  # one model is compared with one
                 raise UsageError(
                     f"no model in common: the base has {', '.join(base)}, the other {', '.join(new)}: name one with "
@@ -139,20 +144,27 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
         view.opening(opening.facts(), person.lines(opening), opening.plan)
         for one in prepared:
             for warning in one.warnings():
-                view.note(f"{one.side.name}: {warning}" if one.side.name else warning)
+                view.note(": ".join(filter(None, (one.side.name, warning))))
         if opening.job.limits.dry_run:
             return []
         if not opening.job.limits.yes:
-            largest = [most(one.scenario, one.to_come.levels, one.side.questions) for one in prepared]
-            if (grid := prepared[0].grid) is not None:
-                largest.append((int(grid.most), 0.0) if grid.by == "concurrency" else (0, float(grid.most)))
-            streams, rates = zip(*largest, strict=True)
-            confirm_load([url for one in prepared for url in one.urls], max(streams), max(rates), person.confirm)
+            urls: list[str] = []
+            streams, rate_per_s = 0, 0.0
+            for one in prepared:
+                urls += one.urls
+                most_streams, most_rate_per_s = most(one.scenario, one.to_come.levels, one.side.questions)
+                streams, rate_per_s = max(streams, most_streams), max(rate_per_s, most_rate_per_s)
+            grid = prepared[0].grid
+            if grid is not None and grid.by == "concurrency":
+                streams = max(streams, int(grid.most))
+            elif grid is not None:
+                rate_per_s = max(rate_per_s, grid.most)
+            confirm_load(urls, streams, rate_per_s, person.confirm)
         rounds = Rounds()
         sessions = []
         for one in prepared:
-            name = one.side.name
-            sessions.append(await one.session(stack, Sided(view, name) if name else view, rounds))
+            seen = Sided(view, one.side.name) if one.side.name else view
+            sessions.append(await one.session(stack, seen, rounds))
         if len(sessions) > 1:
             for one, session, other in zip(prepared, sessions, reversed(prepared), strict=True):
                 session.folder.info["against"] = {"side": one.side.name, "other": other.server.base_url}
@@ -178,16 +190,16 @@ class Side:
     questions: list[Prompt]  # the prompts; of a run that is continued those that it began with
 
 
-def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str], None]) -> Side:
+def _side(name: str, job: Job, path: Path, stack: ExitStack, view: View) -> Side:
     """Check what can be checked before a server is there, and find or start it; it ends with the stack."""
     if job.resume is None:
-        questions = prompts.for_scenario(job.scenario, note)
+        questions = prompts.for_scenario(job.scenario, view.note)
         for one in questions:  # a rule that cannot be read is an error now, not after the run
             checks.parse(Question(one.id, "", checks=one.checks))
         check_new(path)
     else:
         questions = folders.questions(path, job.scenario)
-    return Side(name, job, connect.locate(job, stack, note), path, questions)
+    return Side(name, job, connect.locate(job, stack, view.note, view.fetching), path, questions)
 
 
 @dataclass(frozen=True)
@@ -218,8 +230,7 @@ class Prepared:
         """How many processes, or which cluster, share the load; None where this process makes it."""
         job = self.side.job
         began = None if job.resume is None else read_info(self.side.path)
-        local = all(targets.is_loopback(url) for url in self.urls if url)
-        return workers_of(job.sharing, began, local=local)
+        return workers_of(job.sharing, began, local=all(map(targets.is_loopback, filter(None, self.urls))))
 
     @property
     def models(self) -> list[str]:
@@ -230,7 +241,10 @@ class Prepared:
         """Of all servers that get requests; none that is started for the run."""
         if not self.server.base_url:
             return []
-        return [url for one in self.servers for url in (one.base_url, *one.chat_urls(self.models).values())]
+        urls = []
+        for server in self.servers:
+            urls += [server.base_url, *server.chat_urls(self.models).values()]
+        return urls
 
     @property
     def to_come(self) -> Plan:
@@ -239,9 +253,10 @@ class Prepared:
 
     def facts(self) -> dict[str, object]:
         """The opening as programs read it."""
+        endpoints = [one.base_url for one in self.servers] if self.others else None
         return {
             "target": self.server.base_url or None,
-            "endpoints": [one.base_url for one in self.servers] if self.others else None,
+            "endpoints": endpoints,
             "kind": self.server.kind if self.server.base_url else None,
             "found": self.side.location.how,
             "models": self.models,
@@ -272,8 +287,8 @@ class Prepared:
         key = connect.key(scenario.api_key_env, scenario.api_key_file, side.location.how)
         weights = scenario.weights or [1] * len(self.servers)
         endpoints = []
-        for one, weight in zip(self.servers, weights, strict=True):
-            endpoints.append(Endpoint(one.chat_url, one.chat_urls(self.models), weight))
+        for each, weight in zip(self.servers, weights, strict=True):
+            endpoints.append(Endpoint(each.chat_url, each.chat_urls(self.models), weight))
         route = Route(
             tuple(endpoints),
             targets.request_headers(scenario.headers, key),
@@ -286,11 +301,18 @@ class Prepared:
         )
         client = route.open()
         stack.push_async_callback(client.transport.aclose)
-        watched = Watched(server, tuple(one.server for one in self.others))
+        watched = Watched(server, tuple(self.servers[1:]))
         sampler = stack.enter_context(watched.sampling()) if job.output.telemetry else None
-        workers = None if self.spread is None else await begin_workers(self.spread, route, view.note, stack)
-        if workers is not None and sampler is not None:
-            sampler.workers = workers.pids
+        spread, drive = None, None
+        if self.spread is not None:
+            workers = await begin_workers(self.spread, route, view.note, stack)
+            spread, drive = workers.facts(job.sharing), workers.drive
+            if sampler is not None:
+                sampler.workers = workers.pids
+        # Several endpoints are neither scraped nor made to load models: it would be the first of them alone.
+        scrape, control, shares = self.reached.scrape, self.reached.control, None
+        if self.others:
+            scrape, control, shares = None, None, self._endpoints(weights)
         if job.resume is not None:
             folder = RunFolder.reopen(side.path)
         else:
@@ -300,8 +322,8 @@ class Prepared:
                 "budget_s": job.budget_s,
                 "telemetry": watched.facts(sampler),
                 "insecure": job.server.insecure,
-                "spread": None if workers is None else workers.facts(job.sharing),
-                "endpoints": self._endpoints(weights) if self.others else None,
+                "spread": spread,
+                "endpoints": shares,
             }
             if self.grid is not None:
                 info["capacity"] = capacity.begun(self.models, self.grid, scenario)
@@ -309,15 +331,21 @@ class Prepared:
                 info["until"] = until_record(scenario)
             folder = RunFolder.create(side.path, info, answers=job.output.answers)
         folders.keep_questions(side.path, side.questions)
+        budget_s = job.budget_s
         steps = self.to_come if self.runs == 1 else self.steps  # in turns, what is complete keeps its turn
         if self.grid is not None:
-            schedule: Schedule = Search(scenario, folder.info["capacity"], view.step, job.budget_s)
+            schedule: Schedule = Search(scenario, folder.info["capacity"], view.step, budget_s)
+            budget_s = None  # the search keeps to it
         else:
             schedule = Fixed(steps.levels)
             if until := folder.info.get("until"):
                 schedule = Precise(steps.levels, until, view.note, scenario.stream, rounds)
             schedule = with_aborts(schedule, scenario.thresholds, streamed=scenario.stream)
         chosen = self.choice.chosen
+        origins = {}
+        for one in chosen:
+            if one.facts is not None:
+                origins[one.id] = connect.origin(side.location, one.facts)
         return Session(
             scenario,
             side.questions,
@@ -327,28 +355,31 @@ class Prepared:
             folder,
             client,
             view,
-            Watch(folder, sampler, None if self.others else self.reached.scrape, local=watched.local, view=view),
-            control=None if self.others else self.reached.control,
-            origins={one.id: connect.origin(side.location, one.facts) for one in chosen if one.facts is not None},
-            budget_s=None if self.grid is not None else job.budget_s,
+            Watch(folder, sampler, scrape, local=watched.local, view=view),
+            control=control,
+            origins=origins,
+            budget_s=budget_s,
             runs=self.runs,
-            drive=None if workers is None else workers.drive,
+            drive=drive,
             schedule=schedule,
         )
 
     @property
+    def _vendors(self) -> list[Vendor]:
+        return [targets.VENDORS[one.kind] for one in self.servers]
+
+    @property
     def _ignores_eos(self) -> bool:
-        return all(targets.VENDORS[one.kind].ignore_eos for one in self.servers)
+        return all(one.ignore_eos for one in self._vendors)
 
     def _parameters(self) -> Parameters:
         """What each request carries; llama.cpp's prompt cache is off unless the scenario says otherwise."""
         scenario, body = self.scenario, {}
-        vendors = [targets.VENDORS[one.kind] for one in self.servers]
-        if all(one.cache_prompt for one in vendors):
+        if all(one.cache_prompt for one in self._vendors):
             body["cache_prompt"] = False
         if scenario.output_exact and self._ignores_eos:
             body["ignore_eos"] = True
-        min_tokens = scenario.output_exact and all(one.min_tokens for one in vendors)
+        min_tokens = scenario.output_exact and all(one.min_tokens for one in self._vendors)
         return Parameters(
             scenario.max_tokens, scenario.temperature, body | scenario.extra_body, scenario.stream, min_tokens
         )
@@ -357,15 +388,10 @@ class Prepared:
         """For run.json."""
         found = []
         for one, weight in zip([self.reached, *self.others], weights, strict=True):
-            found.append(
-                {
-                    "url": one.server.base_url,
-                    "weight": weight,
-                    "kind": one.server.kind,
-                    "version": one.server.version,
-                    "round_trip_ms": rounded(one.round_trip_ns, 3, per=1e6),
-                }
-            )
+            server, round_trip_ms = one.server, rounded(one.round_trip_ns, 3, per=1e6)
+            facts: dict[str, object] = {"url": server.base_url, "weight": weight, "kind": server.kind}
+            facts |= {"version": server.version, "round_trip_ms": round_trip_ms}
+            found.append(facts)
         return found
 
 
@@ -385,11 +411,18 @@ async def _prepared(side: Side, stack: AsyncExitStack, view: View, person: Perso
         grid = Grid.of(job.search)
         return Prepared(side, found, server, choice, Plan((), (), ""), set(), grid, runs, others)
     names = [chosen.id for chosen in choice.chosen]
-    share_s = None if job.budget_s is None else job.budget_s / runs
-    steps = plan.make(scenario, names, prompts=side.questions, budget_s=share_s)
+    if job.limits.first_look:
+        limits = structs.replace(job.limits, budget=Duration(FIRST_LOOK_S * len(names)))
+        job = structs.replace(job, limits=limits)
+        side = replace(side, job=job)
+    budget_s = job.budget_s
+    if budget_s is not None:
+        budget_s /= runs
+    steps = plan.make(scenario, names, prompts=side.questions, budget_s=budget_s)
     plan.check_thresholds(scenario, names)
-    complete = set() if job.resume is None else folders.complete(side.path)
-    done = complete & {step.level.id for step in steps.levels}
+    done: set[str] = set()
+    if job.resume is not None:
+        done = folders.complete(side.path) & {step.level.id for step in steps.levels}
     return Prepared(side, found, server, choice, steps, done, None, runs, others)
 
 
@@ -399,19 +432,24 @@ def which(server: Target, choice: Choice, job: Job, person: Person) -> Choice:
     Raises:
         UsageError: Nobody can be asked which, or the answer names none.
     """
-    loaded = [one.facts.loaded if one.facts is not None else None for one in choice.chosen]
-    idle = Counter(one.device for one, state in zip(choice.chosen, loaded, strict=True) if state is False)
+    idle: Counter[str | None] = Counter()
+    for one in choice.chosen:
+        if one.facts is not None and one.facts.loaded is False:
+            idle[one.device] += 1
     few = max(idle.values(), default=0) < 2 and len(choice.chosen) <= _DOZEN
     if job.scenario.models != "auto" or few or job.server.every_model:
         return choice
     ids = list(dict.fromkeys(one.id for one in choice.chosen))
-    many = f"{server.base_url} has {len(ids)} models" + (", none of them loaded" if idle.total() == len(loaded) else "")
+    many = f"{server.base_url} has {len(ids)} models"
+    if idle.total() == len(choice.chosen):
+        many += ", none of them loaded"
     words = person.choose(many, ids)
     if words is None:
         raise UsageError(f"{many}: choose with -m, as -m {shlex.quote(ids[0])}, or take all with -m all ({some(ids)})")
     if words == ["all"]:
         return choice
-    picked = {ids[int(word) - 1] if word.isdecimal() and 0 < int(word) <= len(ids) else word for word in words}
+    numbered = {str(number): id_ for number, id_ in enumerate(ids, 1)}
+    picked = {numbered.get(word, word) for word in words}
     if unknown := picked - set(ids):
         raise UsageError(f"{', '.join(sorted(unknown))}: no such model there: choose with -m")
     return replace(choice, chosen=tuple(one for one in choice.chosen if one.id in picked))
@@ -444,7 +482,9 @@ class Opening:
             for name, one in zip(SIDES, pair, strict=True):
                 if one is not None:
                     ones.append(replace(one, level=named(one.level, name)))
-            levels += reversed(ones) if number % 2 else ones
+            if number % 2:  # each side goes first every other time
+                ones.reverse()
+            levels += ones
         return Plan(tuple(levels), first.cuts, first.assumption or more[0].assumption, first.idle_s + more[0].idle_s)
 
     def facts(self) -> Mapping[str, object]:
@@ -464,17 +504,22 @@ def _make_room(prepared: Sequence[Prepared]) -> None:
     if isinstance(spread, str):
         return
     of = spread or 1
-    levels = [one for each in prepared for one in each.steps.levels]
-    streams = [one.level.concurrency or one.limits.max_streams for one in levels]
-    worst = max((one.level.concurrency or 0 for one in levels), default=0)
+    option, wanted, most_streams = "-c", 0, 0
+    for one in prepared:
+        for step in one.steps.levels:
+            wanted = max(wanted, step.level.concurrency or 0)
+            most_streams = max(most_streams, step.level.concurrency or step.limits.max_streams)
     if grid is not None:
-        worst = int(grid.most) if grid.by == "concurrency" else 0
-        streams.append(worst or prepared[0].scenario.max_streams or MAX_STREAMS)
-    room = raise_file_limit(ceil(max(streams) / of))
-    if room is not None and room < ceil(worst / of):
+        option = "--max"
+        if grid.by == "concurrency":
+            wanted = int(grid.most)
+        most_streams = wanted or prepared[0].scenario.max_streams or MAX_STREAMS
+    room = raise_file_limit(ceil(most_streams / of))
+    # At a rate it is fewer streams, not a refusal: nobody asked for a number of them.
+    if room is not None and room < ceil(wanted / of):
         raise UsageError(
-            f"{'-c' if grid is None else '--max'} {worst}: this system lets a process open {room} streams; raise its "
-            "limit (ulimit -Hn) or ask for fewer"
+            f"{option} {wanted}: this system lets a process open {room} streams; raise its limit (ulimit -Hn) or ask "
+            "for fewer"
         )
 
 
@@ -503,7 +548,8 @@ class Outcome:
     @property
     def goes_on_with(self) -> str:
         """The command that goes on with it."""
-        return f"loadbench {'capacity' if self.is_search else 'run'} --resume {shlex.quote(str(self.folder))}"
+        command = "capacity" if self.is_search else "run"
+        return f"loadbench {command} --resume {shlex.quote(str(self.folder))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,8 +575,10 @@ def verdict(outcome: Outcome, summary: Facts, *, strict: bool = False) -> Verdic
     from loadbench.report import objectives
 
     ran = outcome.runs[0]
-    if outcome.interrupted or ran.failed:
-        return Verdict(INTERRUPTED if outcome.interrupted else 1, tuple(failures(ran)))
+    if outcome.interrupted:
+        return Verdict(INTERRUPTED, tuple(failures(ran)))
+    if ran.failed:
+        return Verdict(1, tuple(failures(ran)))
     if outcome.is_search:  # which tries again by itself
         for record in ran.info["capacity"]:
             low, high = record["bracket"]
@@ -541,7 +589,9 @@ def verdict(outcome: Outcome, summary: Facts, *, strict: bool = False) -> Verdic
     if lost:
         return Verdict(1, tuple(lost))
     missed = objectives.reasons(summary, strict=strict)
-    return Verdict(FAILED if missed else 0, tuple(missed))
+    if missed:
+        return Verdict(FAILED, tuple(missed))
+    return Verdict(0)
 
 
 def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -562,15 +612,16 @@ def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str,
 
 def failures(ran: Ran) -> list[str]:
     """Which models completed nothing, and why."""
-    name = f"{ran.name} " if ran.name else ""
-    return [f"{name}{model}: {reason}" for model, reason in ran.failed.items()]
+    return [f"{ran.name} {model}: {reason}".lstrip() for model, reason in ran.failed.items()]
 
 
 def incomplete(summaries: Sequence[Facts], outcome: Outcome) -> list[str]:
     """Which levels lost a part of their load on the way, and how they are measured again; empty where none did."""
     found = []
     for summary in summaries:
-        found += [f"{one['id']}: {one['reason']}" for one in summary["levels"] if one.get("status") == "incomplete"]
+        for level in summary["levels"]:
+            if level.get("status") == "incomplete":
+                found.append(f"{level['id']}: {level['reason']}")
     if found:
         found.append(f"measure them again with: loadbench run --resume {shlex.quote(str(outcome.folder))}")
     return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -103,7 +103,7 @@ def make(
         )
         if longest_s is not None and shape_s is not None and longest_s < min(shape_s, duration_s or shape_s):
             cuts.append(f"{level.id} is cut short: {shape_s:.0f} s are its whole shape")
-        shortest_s, most_s = _estimate(scenario, level, limits)
+        shortest_s, most_s = _estimate(level, limits, _FIRST_TOKEN_S + scenario.max_tokens / _TOKENS_PER_S)
         if scenario.until is not None and level.repeat > LEAST_REPEATS:
             shortest_s = 0.0  # it may not be needed
         planned.append(PlannedLevel(level, limits, shortest_s, most_s))
@@ -131,9 +131,26 @@ def _within(levels: list[Level], budget_s: float, idle_s: float) -> tuple[list[L
     return kept, [f"left out: {', '.join(reversed(left_out))}"] if left_out else []
 
 
-def _estimate(scenario: Scenario, level: Level, limits: Limits) -> tuple[float, float]:
-    """Shortest and longest seconds of a level, drain included."""
-    request_s = _FIRST_TOKEN_S + scenario.max_tokens / _TOKENS_PER_S
+def by_an_answer(levels: Sequence[PlannedLevel], probe: Mapping[str, Any], max_tokens: int) -> list[PlannedLevel]:
+    """Levels as long as a model's first answers let expect; none where those tell nothing.
+
+    Args:
+        probe: What run.json says of such a short answer.
+    """
+    ttft_ms, e2e_ms, tokens = probe["ttft_ms"], probe["e2e_ms"], probe["output_tokens"] or 0
+    if ttft_ms is None or e2e_ms is None or tokens < 2:
+        return []
+    token_ms = (e2e_ms - ttft_ms) / (tokens - 1)
+    request_s = (ttft_ms + token_ms * (max_tokens - 1)) / 1000
+    found = []
+    for one in levels:
+        shortest_s, longest_s = _estimate(one.level, one.limits, request_s)
+        found.append(replace(one, shortest_s=shortest_s, longest_s=longest_s))
+    return found
+
+
+def _estimate(level: Level, limits: Limits, request_s: float) -> tuple[float, float]:
+    """Shortest and longest seconds of a level whose requests take so long one by one, drain included."""
     n, duration_s = limits.warmup + (limits.requests or 0), limits.duration_s or 0.0
     if (rate_per_s := level.request_rate_per_s) is not None:
         by_count = (n / rate_per_s + request_s,) * 2

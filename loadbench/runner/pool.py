@@ -149,9 +149,9 @@ async def greet(places: Sequence[Place], route: Route | None) -> None:
             return f"worker {place}: {error}"
         return None
 
-    problems = [problem for problem in await asyncio.gather(*map(problem_of, places)) if problem]
-    if problems:
-        raise LoadbenchError("; ".join(problems))
+    problems = await asyncio.gather(*map(problem_of, places))
+    if any(problems):
+        raise LoadbenchError("; ".join(filter(None, problems)))
 
 
 # -- processes of this machine
@@ -237,9 +237,12 @@ class Cluster:
 
     async def renew(self) -> list[str]:
         """Leave out what was lost: a cluster has its own ways of beginning workers, which know nothing of this run."""
-        lost = [place for place in self.places if place.lost is not None]
-        self.places = [place for place in self.places if place.lost is None]
-        return [f"{place} was lost ({place.lost}): the run goes on with {len(self.places)} workers" for place in lost]
+        places, self.places = self.places, [place for place in self.places if place.lost is None]
+        done = []
+        for place in places:
+            if place.lost is not None:
+                done.append(f"{place} was lost ({place.lost}): the run goes on with {len(self.places)} workers")
+        return done
 
     async def close(self) -> None:
         """Let go of the cluster; one that was begun for this run ends."""

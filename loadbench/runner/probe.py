@@ -45,7 +45,7 @@ STEADY_S, CONFIRM_S, LONGEST_S = 20.0, 60.0, 300.0
 bound may lengthen it to."""
 WANDERS = 4.0  # times that a queue at its limit takes on average to wander across the bound: by then 99 of 100 have
 EARLIEST = 10  # requests after which a rate may first be said to be missed
-_OF_QUEUES = ("ttft", "e2e", "client_queue")
+_OF_QUEUES = ("ttft", "ttfat", "e2e", "client_queue")
 
 
 def wanted(bound: Bound) -> float | None:
@@ -165,7 +165,7 @@ class Rule:
         return "undecided" if "undecided" in verdicts else "met"
 
     def is_hopeless(self, misses: Sequence[int], dropped: int = 0) -> bool:
-        """Whether so many missed a bound that no look to come can say *met*, whatever follows.
+        """Whether enough missed a bound that no later look can say *met*, whatever follows.
 
         Args:
             misses: Of the requests that were sent.
@@ -532,7 +532,7 @@ class Probe:
         sample = self._sample()
         found = looked(self.rule, sample, at=sizes[-1])
         if found.verdict == "undecided" or (found.verdict == "met" and len(self.rule.shares) < len(self.bounds)):
-            # What no look decided is told as what it is, not as requests too many.
+            # What no look decided is reported as undecided, not as too many requests.
             return self._decided(found, sample) if sizes[-1] == self.rule.sizes[-1] and found.reason else None
         return self._decided(found, sample)
 

@@ -120,7 +120,9 @@ class Precise(Schedule):
         for runs in grouped.values():
             if len(runs) < LEAST_REPEATS:
                 return False
-            for figure in (name for name in FIGURES if name in runs[0]):
+            for figure in FIGURES:
+                if figure not in runs[0]:
+                    continue
                 half = over_runs([run[figure] for run in runs]).half_width
                 if half is not None:  # of a figure that no server reports, no run says more
                     widths.append((half, f"{in_words(figure)} of {runs[0]['level']}"))
@@ -129,7 +131,9 @@ class Precise(Schedule):
         half, where = max(widths)
         runs_each = min(map(len, grouped.values()))
         reached = bool(half <= self.record["wanted"])
-        ends = f"{100 * self.record['wanted']:g} % is wanted" + (": enough" if reached else "")
+        ends = f"{100 * self.record['wanted']:g} % is wanted"
+        if reached:
+            ends += ": enough"
         self.tell(f"after {runs_each} runs the least known mean is {where}, to {100 * half:.2g} %; {ends}")
         self.record["reached"] = reached
         return reached
@@ -148,8 +152,10 @@ _GROWTH = 1.1  # from one look to the next, in requests
 
 def with_aborts(schedule: Schedule, thresholds: Sequence[Threshold], *, streamed: bool) -> Schedule:
     """The schedule, which ends early where a threshold with `abort` surely fails; itself where there is none."""
-    found = [one for one in thresholds if one.abort]
-    return Abort(schedule, found, streamed=streamed) if found else schedule
+    aborting = [one for one in thresholds if one.abort]
+    if not aborting:
+        return schedule
+    return Abort(schedule, aborting, streamed=streamed)
 
 
 @dataclass
@@ -173,9 +179,10 @@ class Abort(Schedule):
         if self.reason is not None:
             return replace(planned, skip=self.reason)
         level = planned.level
-        self._results = []
-        judged = [] if level.closing else self.thresholds
-        self._trials = [Trial(one, level.concurrency is None) for one in judged if one.is_about(level.id, level.model)]
+        self._results, self._trials = [], []
+        for one in self.thresholds:
+            if one.is_about(level.id, level.model) and not level.closing:
+                self._trials.append(Trial(one, level.concurrency is None))
         return planned
 
     def left(self) -> int:
@@ -245,12 +252,7 @@ class Trial:
     def take(self, requests: Requests) -> None:
         """Some measured requests have ended."""
         bound = self.threshold.bound
-        times = {
-            "ttft": requests.ttft_from_due if self.opened else requests.ttft,
-            "tpot": requests.tpot,
-            "e2e": requests.e2e,
-            "client_queue": requests.client_queue,
-        }.get(bound.metric)
+        times = requests.times(self.opened).get(bound.metric)
         if times is not None:
             self._hits += int(np.count_nonzero(compare(times[requests.completed] / NS_PER_MS, bound)))
 
@@ -284,7 +286,7 @@ class Trial:
 
 
 def chance(hits: int, n: int, share: float) -> float:
-    """How likely at least so many of n are, each with this chance: the exact binomial tail.
+    """The chance of at least this many of n, each with this chance: the exact binomial tail.
 
     1 where there are not even as many as expected, which is no evidence for more.
 

@@ -21,11 +21,11 @@ from loadbench.client import Client
 from loadbench.engine import Engine, Progress, Settings
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import DEFAULT, UNKNOWN, Line, Prompt, longest_in_tokens
-from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule
+from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule, by_an_answer
 from loadbench.runner.turn import Control, Origin, Turn
 from loadbench.runner.watch import Pulse, Silence, View, Watch
 from loadbench.scenario import Level, Scenario
-from loadbench.server import Chosen, Target
+from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.store.folder import RunFolder
 from loadbench.store.record import Result
 
@@ -82,7 +82,7 @@ class Session:
     _schedule: Schedule = field(init=False)
 
     def __post_init__(self) -> None:
-        self._schedule = Fixed(self.plan.levels) if self.schedule is None else self.schedule
+        self._schedule = self.schedule or Fixed(self.plan.levels)
 
     async def run(self) -> None:
         """Run all levels that are not complete yet, then close the folder.
@@ -178,7 +178,13 @@ class Session:
         error = await self._turn.begin()
         if error is not None:
             self.failed[model] = error
-        elif longest_in_tokens(self.prompts) is not None and self._engine is not None:
+            return
+        if self.plan.assumption:
+            to_come = [one for one in self.plan.levels if one.level.model == model and one.level.id not in self._whole]
+            expected = by_an_answer(to_come, self.folder.info["probes"][-1], self.scenario.max_tokens)
+            if expected:
+                self.view.expects(expected)
+        if longest_in_tokens(self.prompts) is not None and self._engine is not None:
             salt = time.time_ns() if self.scenario.distinct_prompts else None
             self._engine.asks(self.prompts, await self._turn.calibrate(self.prompts, salt=salt))
 
@@ -195,8 +201,9 @@ class Session:
         load, reason = self._too_much.get(level.model, (math.inf, None))
         if _load(level) >= load:
             return reason
-        spent = self._deadline_s is not None and time.monotonic() > self._deadline_s
-        return "the budget of time is spent" if spent else None
+        if self._deadline_s is not None and time.monotonic() > self._deadline_s:
+            return "the budget of time is spent"
+        return None
 
     def _cut(self, planned: PlannedLevel, share_s: float) -> PlannedLevel:
         """The level within its share of the budget's rest, less what the last one took beside its measurement."""
@@ -245,16 +252,16 @@ class Session:
 
     def _entry(self, level: Level) -> dict[str, object]:
         """The level in run.json, before it begins."""
-        chosen = next((one for one in self.chosen if one.id == level.model), None)
-        facts = chosen.facts if chosen else None
+        chosen = next((one for one in self.chosen if one.id == level.model), Chosen(level.model, level.model))
+        facts = chosen.facts or ModelFacts(level.model)
         return {
             "id": level.id,
             "model": level.model,
             "endpoint": self.target.base_url if len(self.scenario.endpoints) < 2 else None,
-            "device": facts.device if facts else None,
-            "execution_provider": facts.execution_provider if facts else None,
-            "alias": facts.aliases[0] if facts and facts.aliases else None,
-            "asked_device": chosen.device if chosen else None,
+            "device": facts.device,
+            "execution_provider": facts.execution_provider,
+            "alias": next(iter(facts.aliases), None),
+            "asked_device": chosen.device,
             **level.load_facts,
             # Order, arrivals and pauses come of both: fresh ones each time, the same ones for every model and load.
             "seed": [self.scenario.seed, level.repeat],
@@ -349,8 +356,15 @@ def _close(runs: Sequence[Session], status: str) -> None:
 
 def _first_of_ours(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error to show: ours if there is one, else the first."""
-    found: list[BaseException] = [failures]
-    while (group := next((one for one in found if isinstance(one, BaseExceptionGroup)), None)) is not None:
-        at = found.index(group)
-        found[at : at + 1] = group.exceptions
-    return next((error for error in found if isinstance(error, LoadbenchError)), found[0])
+    first: BaseException | None = None
+    left: list[BaseException] = [failures]
+    while left:
+        error = left.pop(0)
+        if isinstance(error, LoadbenchError):
+            return error
+        if isinstance(error, BaseExceptionGroup):
+            left[:0] = error.exceptions
+        else:
+            first = first or error
+    assert first is not None  # a group is never empty
+    return first

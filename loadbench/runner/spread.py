@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -118,12 +118,14 @@ class Spread:
                 self._note(f"{level.id}: {without[-1]}")
         if not usable:
             progress.incomplete = f"no worker could take a share ({'; '.join(without)}): --resume measures it"
-        most = [limits.max_streams if level.concurrency is None else level.concurrency, limits.requests]
-        of = min(len(usable), *(one for one in most if one is not None))
-        return [
-            Part(place, Share(index, of), clock, f"{level.id}/{progress.attempt}/{uuid.uuid4()}")
-            for index, (place, clock) in enumerate(usable[:of])
-        ]
+        of = min(len(usable), level.concurrency or limits.max_streams)
+        if limits.requests is not None:
+            of = min(of, limits.requests)
+        parts = []
+        for index, (place, clock) in enumerate(usable[:of]):
+            order_id = f"{level.id}/{progress.attempt}/{uuid.uuid4()}"
+            parts.append(Part(place, Share(index, of), clock, order_id))
+        return parts
 
     async def _begin_together(self, parts: Sequence[Part], progress: Progress) -> None:
         """Open all connections, then agree on a start."""
@@ -136,6 +138,10 @@ class Spread:
             await part.place.call(worker.go, part.order_id, progress.began_ns + part.clock.offset_ns)
 
         await self._all(parts, progress, go)
+
+    def _ending(self, progress: Progress) -> str:
+        """The reply to each call of a share: `stop` where no further request may start."""
+        return "stop" if self._stopping or progress.enough else ""
 
     async def _ready(self, part: Part, parts: Sequence[Part], progress: Progress) -> None:
         order = Order(
@@ -152,11 +158,11 @@ class Spread:
         await part.place.call(worker.begin, order)
         async with asyncio.timeout(CONNECT_LIMIT_S):
             while not part.started:
-                await self._fetch(part, "stop" if self._stopping else "")
+                await self._fetch(part, self._ending(progress))
                 await asyncio.sleep(0.02)
         while not all(one.started or one.ended for one in parts):  # a share that gets no calls ends by itself
             await asyncio.sleep(ASK_S)
-            await self._fetch(part, "stop" if self._stopping else "")
+            await self._fetch(part, self._ending(progress))
 
     async def _follow(self, part: Part, progress: Progress) -> None:
         """Fetch reports until the share is over."""
@@ -166,7 +172,7 @@ class Spread:
                     await self._hurry.wait()
             else:
                 await asyncio.sleep(ASK_S / 5)
-            await self._fetch(part, "stop" if self._stopping or progress.enough else "")
+            await self._fetch(part, self._ending(progress))
 
     async def _cut_short(self, part: Part, progress: Progress) -> None:
         """Where the level was ended from outside: what is in flight ends, and its records are fetched."""
@@ -253,33 +259,38 @@ class Part:
 T = TypeVar("T", int, float)
 
 
-def _known(values: Iterable[T | None]) -> list[T]:
-    return [value for value in values if value is not None]
+def _known(parts: Sequence[Part], figure: Callable[[Report], T | None]) -> list[T]:
+    """What the shares' last reports say, without those that say nothing of it."""
+    return [value for part in parts if (value := figure(part.last)) is not None]
 
 
 def merge_into(progress: Progress, parts: Sequence[Part]) -> None:
     """Put the shares' last reports into a level's progress."""
+    progress.errors, progress.last_error, progress.client_cpu_s = Counter(), None, 0.0
+    for part in parts:
+        progress.errors += Counter(part.last.errors)
+        progress.last_error = progress.last_error or part.last.last_error
+        progress.client_cpu_s += part.last.cpu_s
     for name in COUNTS:
         setattr(progress, name, sum(part.count(name) for part in parts))
-    reports = [part.last for part in parts]
     alive = [part.last for part in parts if part.lost is None]
-    progress.errors = sum((Counter(one.errors) for one in reports), Counter())
-    progress.last_error = next((one.last_error for one in reports if one.last_error), None)
     progress.gone = min((one.gone for one in alive), default=0)
-    progress.think_time_s = next(iter(_known(one.think_time_s for one in reports)), None)
-    progress.round_trip_ns = max(_known(one.round_trip_ns for one in reports), default=None)
-    progress.client_cpu_s = sum(one.cpu_s for one in reports)
-    progress.client_wait_share = max(_known(one.client_wait_share for one in reports), default=None)
+    progress.think_time_s = next(iter(_known(parts, lambda report: report.think_time_s)), None)
+    progress.round_trip_ns = max(_known(parts, lambda report: report.round_trip_ns), default=None)
+    progress.client_wait_share = max(_known(parts, lambda report: report.client_wait_share), default=None)
     # The level is whole from the time its last share is, until its first one makes no more requests. In open loop it
     # lasts to its last request: the shares' starts lie between each other.
-    began_ns, whole = progress.began_ns, len(alive) == len(parts)
-    measured_ns = _known(one.measured_from_ns for one in reports)
-    full_ns = _known(one.full_ns for one in reports)
-    issued_ns = _known(one.last_issue_ns for one in reports)
-    progress.measured_from_ns = began_ns + min(measured_ns) if measured_ns else None
-    progress.full_ns = began_ns + max(full_ns) if full_ns and len(full_ns) == len(parts) else None
-    last = max if progress.level.concurrency is None and whole else min
-    progress.last_issue_ns = began_ns + last(issued_ns) if issued_ns else None
+    progress.measured_from_ns = progress.full_ns = progress.last_issue_ns = None
+    if measured_ns := _known(parts, lambda report: report.measured_from_ns):
+        progress.measured_from_ns = progress.began_ns + min(measured_ns)
+    full_ns = _known(parts, lambda report: report.full_ns)
+    if full_ns and len(full_ns) == len(parts):
+        progress.full_ns = progress.began_ns + max(full_ns)
+    if issued_ns := _known(parts, lambda report: report.last_issue_ns):
+        last_ns = min(issued_ns)
+        if progress.level.concurrency is None and len(alive) == len(parts):
+            last_ns = max(issued_ns)
+        progress.last_issue_ns = progress.began_ns + last_ns
     # As long as one warms up the load is not whole; as soon as one drains it is not any more.
     phases = {one.phase for one in alive}
     for phase in ("warming up", "draining", "measuring"):
@@ -288,43 +299,50 @@ def merge_into(progress: Progress, parts: Sequence[Part]) -> None:
             break
     for name in progress.histograms:
         merged = Histogram()
-        for one in reports:
-            if name in one.histograms:
-                merged.merge(one.histograms[name])
+        for part in parts:
+            if name in part.last.histograms:
+                merged.merge(part.last.histograms[name])
         progress.histograms[name] = merged
 
 
 def worker_figures(part: Part, progress: Progress) -> dict[str, object]:
     """What run.json says of a worker's share."""
     place, report, share, level = part.place, part.last, part.share, progress.level
-    hello = place.hello
-    lasted_s = (report.ended_ns or 0) / 1e9  # 0 of a share that did not end, or did not begin
 
     def ms(name: str) -> dict[str, float | None]:
-        found: dict[str, float | None] = {"p50": None, "p99": None}
-        if (histogram := report.histograms.get(name)) is not None:
-            for key, p in (("p50", 0.5), ("p99", 0.99)):
-                value_us = histogram.percentile(p)
-                found[key] = None if value_us is None else value_us / 1e3
-        return found
+        histogram = report.histograms.get(name)
+        if histogram is None or not histogram.count:
+            return {"p50": None, "p99": None}
+        # Unrounded: a histogram's values are steps already.
+        return {"p50": (histogram.percentile(0.5) or 0) / 1e3, "p99": (histogram.percentile(0.99) or 0) / 1e3}
 
+    host, pid, streams, cpu_share = None, None, None, None
+    if place.hello is not None:
+        host, pid = place.hello.host, place.hello.pid
+    if level.concurrency is not None:
+        streams = share.part(level.concurrency)
+    if report.ended_ns:  # else it did not end, or did not begin
+        cpu_share = round(report.cpu_s / (report.ended_ns / 1e9), 4)
+    status, unknown = "complete", 0
+    if part.lost is not None:
+        status, unknown = "lost", report.issued - report.ended
     return {
         "name": place.name,
         "address": place.address,
-        "host": None if hello is None else hello.host,
-        "pid": None if hello is None else hello.pid,
-        "status": "complete" if part.lost is None else "lost",
+        "host": host,
+        "pid": pid,
+        "status": status,
         "reason": part.lost,
         "lost_s": rounded(part.lost_ns, 3, per=1e9),
-        "streams": None if level.concurrency is None else share.part(level.concurrency),
+        "streams": streams,
         "request_rate_per_s": rounded(level.request_rate_per_s, 6, per=share.of),
         **{name: part.count(name) for name in ("issued", "completed", "failed", "cancelled", "dropped")},
-        "unknown": report.issued - report.ended if part.lost else 0,
+        "unknown": unknown,
         "ttft_ms": ms("ttft"),
         "itl_ms": ms("itl"),
         "client_lag_ms": ms("client_lag"),
         "cpu_s": round(report.cpu_s, 3),
-        "cpu_share": round(report.cpu_s / lasted_s, 4) if lasted_s > 0 else None,
+        "cpu_share": cpu_share,
         "wait_share": rounded(report.client_wait_share, 4),
         "round_trip_ms": rounded(report.round_trip_ns, 3, per=1e6),
         "clock_uncertain_ms": round(part.clock.uncertain_ns / 1e6, 3),
@@ -372,7 +390,9 @@ def workers_of(sharing: Sharing, info: Mapping[str, Any] | None, *, local: bool)
 
         cores = telemetry.cores() or 1
         workers = max(1, cores // 2) if local else cores
-    return workers if cluster is None else cluster
+    if cluster is not None:
+        return cluster
+    return workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,17 +405,19 @@ class Workers:
     def pids(self) -> list[int]:
         """Of those on this machine."""
         here = socket.gethostname()
-        hellos = [one.hello for one in self.pool.places if one.hello is not None]
-        return [one.pid for one in hellos if one.host == here]
+        return [one.hello.pid for one in self.pool.places if one.hello is not None and one.hello.host == here]
 
     def facts(self, sharing: Sharing) -> dict[str, object]:
         """What run.json says of them."""
-        known = [(one, one.hello) for one in self.pool.places if one.hello is not None]
+        workers = []
+        for one in self.pool.places:
+            if one.hello is not None:
+                workers.append({"name": one.name, "address": one.address, **asdict(one.hello)})
         return {
             "kind": self.pool.kind,
             "asked_workers": sharing.workers,
             "asked_cluster": sharing.cluster,
-            "workers": [{"name": one.name, "address": one.address, **asdict(hello)} for one, hello in known],
+            "workers": workers,
         }
 
 

@@ -63,11 +63,11 @@ class Turn:
     control: Control | None  # None where the server offers no loading
     watch: Watch
     view: View
-    sleep: Callable[[float], Awaitable[bool]]  # waits so many seconds; False where the user ended the run meanwhile
+    sleep: Callable[[float], Awaitable[bool]]  # waits, in seconds; False where the user ended the run meanwhile
     probes: list[dict[str, object]]  # the list in run.json that takes each probe
     origin: Origin
     salt: int  # makes the prefixes differ from those of other runs
-    pause: Callable[[float], Awaitable[None]] = anyio.sleep  # lets so many seconds pass
+    pause: Callable[[float], Awaitable[None]] = anyio.sleep  # waits, in seconds
     record: dict[str, Any] = field(default_factory=dict)  # what run.json says of this model; filled as it goes
     limited: bool = False  # the server refused already to be asked so often
     _unloads: bool = False  # this run loaded what was not loaded before
@@ -75,20 +75,21 @@ class Turn:
     _whole: bool = False  # probes ask as the run itself does: with few tokens there is no answer
 
     def __post_init__(self) -> None:
-        facts = self.chosen.facts
-        aliases = facts.aliases if facts else ()
-        started = self.origin.load_s is not None
+        facts = self.chosen.facts or ModelFacts(self.chosen.id)
+        was_loaded, load_source = facts.loaded, None
+        if self.origin.load_s is not None:
+            was_loaded, load_source = None, "start of the server"
         self.record.update(
             model=self.chosen.id,
             name=self.chosen.name,
-            alias=aliases[0] if aliases else None,
+            alias=next(iter(facts.aliases), None),
             asked_device=self.chosen.device,
             asked_execution_provider=self.chosen.execution_provider,
             ran=None,
             served_as=None,
-            was_loaded=None if facts is None or started else facts.loaded,
+            was_loaded=was_loaded,
             load_s=self.origin.load_s,
-            load_source="start of the server" if started else None,
+            load_source=load_source,
             load_error=None,
             memory_before_load_bytes=None,
             memory_after_load_bytes=None,
@@ -241,24 +242,29 @@ class Turn:
         }
         self.probes.append(probe)
         self.view.probed(probe)
-        at = f"{self.scenario.endpoints[endpoint]}: " if len(self.scenario.endpoints) > 1 else ""
-        return None if last.error is None else f"{at}{last.error}: {probe['error_message']}"
+        if last.error is None:
+            return None
+        problem = f"{last.error}: {probe['error_message']}"
+        if len(self.scenario.endpoints) > 1:
+            problem = f"{self.scenario.endpoints[endpoint]}: {problem}"
+        return problem
 
     async def _in_time(self, endpoint: int) -> list[Result]:
         """One request, again where the server says that it came too early."""
-        results = [await self._ask(None if self._whole else PROBE_TOKENS, endpoint)]
+        most_tokens = None if self._whole else PROBE_TOKENS
+        results = [await self._ask(most_tokens, endpoint)]
         for pause_s in PAUSES_S:
             refused = results[-1]
-            wait_s = pause_s if refused.retry_after_s is None else refused.retry_after_s
             if refused.error != "http_429":
                 break
+            wait_s = pause_s if refused.retry_after_s is None else refused.retry_after_s
             self.limited = True
             if wait_s > LONGEST_PAUSE_S:
                 break
             self.note(f"the server is asked too often: waiting {wait_s:g} s")
             if not await self.sleep(wait_s):
                 break
-            results.append(await self._ask(None if self._whole else PROBE_TOKENS, endpoint))
+            results.append(await self._ask(most_tokens, endpoint))
         return results
 
     async def _ask(self, max_tokens: int | None, endpoint: int = 0) -> Result:
@@ -301,7 +307,7 @@ class Turn:
         Where the server counts nothing a word counts as a token, and a note says so.
 
         Args:
-            prompts: Those that are to have so many tokens.
+            prompts: Those that must have this many tokens.
             salt: Where each request is to have a prefix of its own: it is counted too.
         """
         top = min(max(longest_in_tokens(prompts) or 0, 16), MOST_WORDS)
@@ -321,7 +327,9 @@ class Turn:
         line = fit(words, tokens)
         if line is None:
             self.record["calibration"] = None
-            why = f"the requests that were to tell failed ({error})" if error else "its server counts no input tokens"
+            why = "its server counts no input tokens"
+            if error:
+                why = f"the requests that were to tell failed ({error})"
             self.note(f"prompts have as many words as they should have tokens: {why}")
             return UNKNOWN
         found = {"fixed_tokens": line.fixed, "tokens_per_word": line.per_word, "requests": len(words)}

@@ -39,7 +39,9 @@ class View:
 
     def opening(self, facts: Facts, lines: Sequence[str], plan: Plan) -> None: ...
     def note(self, text: str) -> None: ...
+    def fetching(self, what: str, done_bytes: int, whole_bytes: int) -> None: ...
     def probed(self, probe: Facts) -> None: ...
+    def expects(self, levels: Sequence[PlannedLevel]) -> None: ...
     def began(self, progress: Progress, planned: PlannedLevel) -> None: ...
     def tick(self, progress: Progress, text_events: int) -> None: ...
     def sampled(self, sample: Facts) -> None: ...
@@ -70,8 +72,15 @@ class JsonLines(View):
     def note(self, text: str) -> None:
         self._write("note", text=text)
 
+    def fetching(self, what: str, done_bytes: int, whole_bytes: int) -> None:
+        self._write("fetching", what=what, done_bytes=done_bytes, whole_bytes=whole_bytes)
+
     def probed(self, probe: Facts) -> None:
         self._write("probe", **probe)
+
+    def expects(self, levels: Sequence[PlannedLevel]) -> None:
+        shortest_s, longest_s = expected_s(levels)
+        self._write("estimate", model=levels[0].level.model, shortest_s=shortest_s, longest_s=longest_s)
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         self._write("level_began", level=progress.level.id, attempt=progress.attempt)
@@ -108,6 +117,11 @@ class JsonLines(View):
         self._write("compared", **document)
 
 
+def expected_s(levels: Sequence[PlannedLevel]) -> tuple[float, float]:
+    """How long they take together: if throughput grows with every stream, and if it does not."""
+    return sum(one.shortest_s for one in levels), sum(one.longest_s for one in levels)
+
+
 def named(level: Level, side: str) -> Level:
     """The level as a view shows it: `base m@c4`."""
     return structs.replace(level, id=f"{side} {level.id}", model=f"{side} {level.model}")
@@ -125,6 +139,9 @@ class Sided(View):
 
     def probed(self, probe: Facts) -> None:
         self._view.probed({**probe, "model": f"{self._side} {probe['model']}"})
+
+    def expects(self, levels: Sequence[PlannedLevel]) -> None:
+        self._view.expects([replace(one, level=named(one.level, self._side)) for one in levels])
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         level = named(planned.level, self._side)
@@ -236,15 +253,22 @@ class Watched:
     @cached_property
     def pid(self) -> int | None:
         """As the server says, else of the process that listens on its port."""
-        return self.server.pid or telemetry.find_pid(self.server.base_url) if self.local else None
+        if not self.local:
+            return None
+        return self.server.pid or telemetry.find_pid(self.server.base_url)
 
     @cached_property
     def pids(self) -> list[int]:
         """Of all endpoints' processes; none where one is not known: a part of what they use would be no figure."""
-        found = [self.pid]
-        if self.local:
-            found += [one.pid or telemetry.find_pid(one.base_url) for one in self.others]
-        return [] if None in found else list(dict.fromkeys(pid for pid in found if pid is not None))
+        if self.pid is None:
+            return []
+        found = {self.pid: None}
+        for one in self.others:
+            pid = one.pid or telemetry.find_pid(one.base_url)
+            if pid is None:
+                return []
+            found[pid] = None
+        return list(found)
 
     @contextmanager
     def sampling(self) -> Iterator[telemetry.Sampler]:
@@ -259,20 +283,24 @@ class Watched:
         """What run.json says of the samples; None where none are taken."""
         if sampler is None:
             return None
-        several = {"server_pids": self.pids} if self.others else {}
-        pid = self.pids[0] if self.pids else None
-        return {"interval_s": INTERVAL_S, "local": self.local, "server_pid": pid, **several, **sampler.facts()}
+        server_pid = next(iter(self.pids), None)
+        facts: dict[str, object] = {"interval_s": INTERVAL_S, "local": self.local, "server_pid": server_pid}
+        if self.others:
+            facts["server_pids"] = self.pids
+        return facts | sampler.facts()
 
     def memory_warning(self, facts: ModelFacts) -> str | None:
         """A line where a model that is to be loaded is larger than the memory that is free."""
         if not self.local or facts.loaded is not False:
             return None
-        on_gpu = "GPU" in (facts.device or "")
-        free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
+        if "GPU" in (facts.device or ""):
+            free_bytes = telemetry.gpu_free_memory_bytes()
+        else:
+            free_bytes = telemetry.free_memory_bytes()
         return targets.free_memory_warning(facts, free_bytes)
 
 
-# -- what stands still
+# -- stalls
 
 BEAT_S = 0.1
 

@@ -328,8 +328,9 @@ def begin(order: Order) -> None:
             f"its system lets a process open {room} streams, not {streams}: raise its limit (ulimit -Hn)"
         )
     process.share_the_interpreter()
-    for id_ in [id_ for id_, one in _running.items() if one.over]:
-        del _running[id_]
+    for id_, one in list(_running.items()):
+        if one.over:
+            del _running[id_]
     running = _running[order.id] = _portal().call(_Running, order)
     _portal().start_task_soon(running.run)
 

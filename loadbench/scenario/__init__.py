@@ -9,7 +9,7 @@ shows, `files` input files as text and plain data, `reading` the way from a file
 """
 
 from loadbench.scenario.loads import Length, Level, Pause, Shape
-from loadbench.scenario.reading import from_json, merge, read, read_models, to_builtins
+from loadbench.scenario.reading import from_json, merge, read, read_models, shipped, to_builtins
 from loadbench.scenario.schema import LEAST_REPEATS, Scenario, Timeouts, json_schema
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "merge",
     "read",
     "read_models",
+    "shipped",
     "to_builtins",
 ]

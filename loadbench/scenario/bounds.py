@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -55,18 +54,22 @@ class Duration(float):
             return cls._within(text, shown(text))
         written = text.strip()
         parts = _parts(written.removeprefix("-").removeprefix("+"))
-        if not parts or (len(parts) > 1 and not all(unit for _, unit in parts)):
+        if not parts or (len(parts) > 1 and "" in [unit for _, unit in parts]):
             raise ValueError(f"{shown(text)} is no duration: write {_EXAMPLES}")
-        units = [unit or "s" for _, unit in parts]
-        for unit in units:
-            if unit not in _UNITS_S:
+        sizes, seconds = [], []
+        for number, unit in parts:
+            size = _UNITS_S.get(unit or "s")
+            if size is None:
                 raise ValueError(f"unknown unit {shown(unit)} in {shown(text)}: use ms, s, m or h")
-        sizes = [_UNITS_S[unit] for unit in units]
-        if any(first <= second for first, second in pairwise(sizes)):
+            sizes.append(size)
+            seconds.append(float(number) * size)
+        if sizes != sorted(set(sizes), reverse=True):
             raise ValueError(f"{shown(text)} is no duration: write the larger unit first, as 1h5m or 1m30s")
-        # The smallest last: 0.1 and 0.001 are no binary fractions, and one part alone must read back as it was written.
-        seconds = math.fsum(float(number) * size for (number, _), size in zip(parts, sizes, strict=True))
-        return cls._within(-seconds if written.startswith("-") else seconds, shown(text))
+        # Exactly: 0.1 and 0.001 are no binary fractions, and one part alone must read back as it was written.
+        total_s = math.fsum(seconds)
+        if written.startswith("-"):
+            total_s = -total_s
+        return cls._within(total_s, shown(text))
 
     @classmethod
     def _within(cls, seconds: float, text: str) -> Self:
@@ -94,7 +97,9 @@ def _parts(text: str) -> list[tuple[str, str]]:
     while part := _PART.match(text, position):
         parts.append((part[1], part[2]))
         position = part.end()
-    return parts if position == len(text) else []
+    if position < len(text):
+        return []
+    return parts
 
 
 # -- bounds
@@ -189,9 +194,13 @@ def _good(figure: Figure) -> Op:
 
 def _figure(name: str, text: str, door: Door) -> tuple[Figure, str | None]:
     name = ALIASES.get(name, name)
-    some = [figure for figure in figures.of(door) if figure.unit != "word"]
-    figure = next((one for one in some if name == one.key or name.startswith(f"{one.key}_")), None)
-    if figure is None:
+    alias, _, end = name.rpartition("_")
+    if alias in ALIASES and end in STATISTICS:
+        name = f"{ALIASES[alias]}_{end}"
+    for figure in figures.of(door):
+        if figure.unit != "word" and f"{name}_".startswith(f"{figure.key}_"):
+            break
+    else:
         noun = "figure" if door == "need" else "metric"
         raise UsageError(f"{shown(text)}: unknown {noun} {shown(name)}{_offer(name, door)}")
     statistic = name[len(figure.key) + 1 :] or None
@@ -215,14 +224,16 @@ def _offer(name: str, door: Door) -> str:
     """The end of a message on an unknown figure: the one that looks like it, or else what there is."""
     from difflib import get_close_matches  # only where something is wrong
 
-    some = figures.of(door)
-    examples = [f"{one.key}_p95" if one.values else one.key for one in some]
-    names = [one.key for one in some]
-    for one in some:
+    examples, names, statistics = [], [], []
+    for one in figures.of(door):
+        names.append(one.key)
         if one.values:
-            names += [f"{one.key}_{statistic}" for statistic in STATISTICS]
-    near = get_close_matches(name[:100], names, n=1, cutoff=_ALIKE)
-    return f"; did you mean {near[0]}?" if near else f": use one of {', '.join(examples)}"
+            statistics += [f"{one.key}_{statistic}" for statistic in STATISTICS]
+        examples.append(f"{one.key}_p95" if one.values else one.key)
+    near = get_close_matches(name[:100], names + statistics, n=1, cutoff=_ALIKE)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f": use one of {', '.join(examples)}"
 
 
 # -- values of bounds
@@ -293,7 +304,9 @@ def share(text: str) -> float:
     found = re.fullmatch(rf"({_NUMBER})\s*(%?)", text.strip())
     value = math.nan
     if found is not None:
-        value = float(found[1]) / (100 if found[2] else 1)
+        value = float(found[1])
+        if found[2]:
+            value /= 100
     if not 0 <= value <= 1:
         raise ValueError(f"{shown(text)}: write a share as 20% or 0.2")
     if value == 1 and not text.strip().endswith("%"):
@@ -305,7 +318,7 @@ def share(text: str) -> float:
 
 AFTER_S = 10.0  # measured time before which nothing is aborted, unless `after` says otherwise
 MOST_CHARACTERS = 300
-_EARLY_TIMES = ("ttft", "tpot", "e2e", "client_queue")
+_EARLY_TIMES = ("ttft", "ttfat", "tpot", "e2e", "normalised_latency", "client_queue")
 _EARLY_COUNTS = ("failed", "success", "dropped")
 _THRESHOLD = re.compile(r"\s*(?P<head>[^{<>=]*?)\s*(?:\{(?P<level>[^{}]*)\}\s*)?(?P<tail>[<>=].*)", re.DOTALL)
 _ABORT = re.compile(r"(?P<bound>.*?\S)\s+abort(?:\s+after\s+(?P<after>\S.*?))?\s*", re.DOTALL | re.IGNORECASE)
@@ -346,8 +359,9 @@ class Threshold(msgspec.Struct, frozen=True):
         """
         if len(text) > MOST_CHARACTERS:  # its expressions take the cube of that
             raise UsageError(f"{shown(text)} is no threshold: it has more than {MOST_CHARACTERS} characters")
-        ending = _ABORT.fullmatch(text)
-        condition = (ending["bound"] if ending else text).strip()
+        ending, condition = _ABORT.fullmatch(text), text.strip()
+        if ending:
+            condition = ending["bound"].strip()
         found = _THRESHOLD.fullmatch(condition)
         if not found:
             raise UsageError(f"{shown(text)} {_NOT_A_BOUND['threshold']}")
@@ -381,9 +395,13 @@ class Threshold(msgspec.Struct, frozen=True):
         rule = written if isinstance(written, FailIf) else msgspec.convert(written, FailIf, dec_hook=decoded)
         if rule.after is not None and not rule.abort:
             raise UsageError(f"{shown(rule.when)}: after says when to abort: add abort = true, or leave it out")
-        text = f"{rule.when} abort" if rule.abort and not _ABORT.fullmatch(rule.when) else rule.when
+        text = rule.when
+        if rule.abort and not _ABORT.fullmatch(text):
+            text = f"{text} abort"
         found = cls.parse(text)
-        return found if rule.after is None else msgspec.structs.replace(found, after_s=float(rule.after))
+        if rule.after is None:
+            return found
+        return msgspec.structs.replace(found, after_s=float(rule.after))
 
     def is_about(self, level: str, model: str) -> bool:
         """Whether it judges this level: every repeat of a load is one of that name.
@@ -456,7 +474,7 @@ class Need:
             name = found[1].lower()
             figure = figures.FIGURES.get(ALIASES.get(name, name))
         if found is not None and figure is not None and figure.unit == "word" and "need" in figure.doors:
-            words = tuple(word.strip().lower() for word in found[3].split(",") if word.strip())
+            words = tuple(filter(None, map(str.strip, found[3].lower().split(","))))
             if found[2] != "=" or not words:
                 raise UsageError(f"{shown(text)}: write {found[1]}=a,b with the {figure.key}s that are good")
             return cls(text=text.strip(), name=figure.key, bound=None, words=words)

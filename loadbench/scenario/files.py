@@ -10,7 +10,7 @@ import re
 import select
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 from loadbench.errors import ScenarioError
 from loadbench.text import at, printable, shown
@@ -19,6 +19,7 @@ LARGEST_BYTES = 64 * 1024 * 1024
 DEEPEST = 50
 WRITER_WAIT_S = 5.0  # for the first byte of a named pipe: one that nobody writes to would be waited for without end
 _BUFFER_BYTES = 1 << 19
+Kind = TypeVar("Kind")
 Keys = tuple[str | int, ...]
 Table = dict[str, Any]  # plain data, as JSON and TOML have it
 
@@ -43,8 +44,8 @@ def expanded(path: str | Path, source: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         who = printable(Path(path).parts[0])
-        whose = "there is no home folder here (HOME is not set)" if who == "~" else f"there is no user {who[1:]!r}"
-        raise ScenarioError(f"{source} {printable(str(path))}: {whose}: write the path in full") from None
+        why = "there is no home folder here (HOME is not set)" if who == "~" else f"there is no user {who[1:]!r}"
+        raise ScenarioError(f"{source} {printable(str(path))}: {why}: write the path in full") from None
 
 
 def open_file(path: Path, *, pipes: bool = False) -> BinaryIO:
@@ -99,8 +100,10 @@ def check_regular(mode: int) -> None:
     """
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISFIFO(mode):
+        raise OSError(errno.EINVAL, "A pipe, not a file")
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"A {'pipe' if stat.S_ISFIFO(mode) else 'device'}, not a file")
+        raise OSError(errno.EINVAL, "A device, not a file")
 
 
 def _has_writer(descriptor: int) -> bool:
@@ -163,8 +166,9 @@ def _sibling(path: Path) -> str:
         names = [p.name for p in path.parent.iterdir()]
     except (OSError, ValueError):
         return ""
-    close = get_close_matches(path.name, names, n=1)
-    return f"; did you mean {printable(str(path.with_name(close[0])))}?" if close else ""
+    for name in get_close_matches(path.name, names, n=1):
+        return f"; did you mean {printable(str(path.with_name(name)))}?"
+    return ""
 
 
 def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = (), nan: bool = False) -> Any:
@@ -218,9 +222,10 @@ def parse_toml(text: str, where: str) -> Table:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = re.fullmatch(r"(?s)(.*) \(at (.*)\)", str(error))
-        what, place = (found[1], found[2]) if found else (str(error), "")
-        raise ScenarioError(f"{where}{', ' if place else ''}{place}: not valid TOML: {printable(what)}") from None
+        what = str(error)
+        if found := re.fullmatch(r"(?s)(.*) \(at (.*)\)", what):
+            what, where = found[1], f"{where}, {found[2]}"
+        raise ScenarioError(f"{where}: not valid TOML: {printable(what)}") from None
     except RecursionError:
         raise ScenarioError(f"{where}: nested deeper than {DEEPEST} levels") from None
     except ValueError:
@@ -246,6 +251,15 @@ def check(data: object, where: str, keys: Keys = ()) -> None:
             raise ScenarioError(f"{where}: {at(keys) or 'it'} {problem}")
         if len(keys) > DEEPEST:
             raise ScenarioError(f"{where}: {at(keys[:3])}: nested deeper than {DEEPEST} levels")
+
+
+def is_list(value: object, kind: type[Kind]) -> TypeGuard[list[Kind]]:
+    """Whether it is a list of such values, or an empty one.
+
+    >>> is_list(["a", "b"], str), is_list(["a", 1], str), is_list("ab", str)
+    (True, False, False)
+    """
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
 
 
 def is_deep(value: object, most: int) -> bool:
@@ -278,13 +292,16 @@ def _problem(value: object) -> str | None:
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return None if -(2**63) <= value < 2**63 else f"is {shown(value)}: too large a number"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"is {value}: must be a finite number"
-    if isinstance(value, str):
+        if not -(2**63) <= value < 2**63:
+            return f"is {shown(value)}: too large a number"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return f"is {value}: must be a finite number"
+    elif isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
             return f"is {shown(value)}: holds half a character (a lone surrogate)"
-        return None
-    return f"is a {type(value).__name__}: JSON has no such type; put it in quotes"
+    else:
+        return f"is a {type(value).__name__}: JSON has no such type; put it in quotes"
+    return None

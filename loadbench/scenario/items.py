@@ -54,7 +54,8 @@ class Item(msgspec.Struct, frozen=True):
             return f"{self.file}: it"
         if self.line is None:
             return f"{self.file}: {at((self.number - 1,))}"
-        return f"{self.file}, line {self.line}: {'row' if self.kind == 'row' else 'item'}"
+        what = "row" if self.kind == "row" else "item"
+        return f"{self.file}, line {self.line}: {what}"
 
     def value(self) -> Any:
         """What it says.
@@ -66,7 +67,9 @@ class Item(msgspec.Struct, frozen=True):
             return dict(zip(self.columns, self.cells, strict=False))
         if self.kind == "text":
             return self.text
-        keys = (self.number - 1,) if self.line is None and self.kind == "json" else ()
+        keys: tuple[int, ...] = ()
+        if self.line is None and self.kind == "json":
+            keys = (self.number - 1,)
         return parse_json(self.text, self.file, self.line, keys=keys, nan=True)
 
 
@@ -112,10 +115,11 @@ def items(path: Path, *, largest_cell: int = LARGEST_BYTES) -> Iterator[Item]:
         if kind in (".csv", ".tsv"):
             yield from _rows(source, largest_cell)
         elif kind == ".txt" or (kind == ".jsonl" and _is_lines(source)):
-            lines = ((line, text.strip()) for line, text in source.lines())
-            filled = ((line, text) for line, text in lines if text)
-            for number, (line, text) in enumerate(filled, start=1):
-                yield Item(number, source.where, text, line, "text" if kind == ".txt" else "json")
+            number = 0
+            for line, text in source.lines():
+                if text := text.strip():
+                    number += 1
+                    yield Item(number, source.where, text, line, "text" if kind == ".txt" else "json")
         elif source.peek() == "[":
             yield from _list(source)
         else:
@@ -183,14 +187,18 @@ def _values(source: Source) -> Iterator[Item]:
     first = source.value()
     if not source.peek():
         data = parse_json(first, source.where, nan=True)
-        for key in WHOLE if isinstance(data, dict) else ():
+        if not isinstance(data, dict):
+            raise ScenarioError(f"{source.where}: must be a list of prompts, not {shown(data)}")
+        for key in WHOLE:
             found = data.get(key)
-            if isinstance(found, list) and _holds_items(key, found):
+            if not isinstance(found, list):
+                continue
+            leading: object = next(iter(found), {})
+            # A list of turns, each with its speaker, is one conversation.
+            if key == WHOLE[0] or (isinstance(leading, dict) and leading.keys().isdisjoint(SPEAKER)):
                 for number, value in enumerate(found, start=1):
                     yield Item(number, source.where, json.dumps(value))
                 return
-        if not isinstance(data, dict):
-            raise ScenarioError(f"{source.where}: must be a list of prompts, not {shown(data)}")
         yield Item(1, source.where, first, kind="object")
         return
     yield Item(1, source.where, first, line)
@@ -200,20 +208,15 @@ def _values(source: Source) -> Iterator[Item]:
         yield Item(number, source.where, source.value(), line)
 
 
-def _holds_items(key: str, found: list[object]) -> bool:
-    """Whether a list is that of all items, not the turns of one conversation."""
-    return key == WHOLE[0] or all(isinstance(one, dict) and not one.keys() & set(SPEAKER) for one in found[:1])
-
-
 class Source:
     """The text of a file in chunks, UTF-8 or with a mark that says otherwise; packed by gzip where its name says so."""
 
     def __init__(self, path: Path) -> None:
         self.where = printable(str(path))
         self._path = path
-        self._opened = open_input(path)
-        packed = str(path).lower().endswith(".gz")
-        self._file = cast(BinaryIO, gzip.GzipFile(fileobj=self._opened)) if packed else self._opened
+        self._opened = self._file = open_input(path)
+        if str(path).lower().endswith(".gz"):
+            self._file = cast(BinaryIO, gzip.GzipFile(fileobj=self._opened))
         self._decoder: codecs.IncrementalDecoder | None = None
         self._read_bytes = 0
         self._text, self._at = "", 0
@@ -309,11 +312,18 @@ class Source:
 
     def fault(self, what: str, position: int | None = None) -> ScenarioError:
         """What is wrong with the JSON, with its line and column."""
-        position = self._at if position is None else position
+        if position is None:
+            position = self._at
         line = self.line() + self._text.count("\n", self._at, position)
-        begins = self._text.rfind("\n", 0, position)
-        column = position - begins if begins >= 0 else self._columns + position + 1
+        column = self._column(position) + 1
         return ScenarioError(f"{self.where}, line {line}, column {column}: not valid JSON: {what}")
+
+    def _column(self, position: int) -> int:
+        """How many characters of its line are before a place in the text."""
+        begins = self._text.rfind("\n", 0, position)
+        if begins < 0:
+            return self._columns + position
+        return position - begins - 1
 
     def _bound(self, characters: int) -> None:
         if characters > LARGEST_BYTES:
@@ -326,8 +336,7 @@ class Source:
         if not more:
             return False
         self.line()
-        begins = self._text.rfind("\n", 0, self._at)
-        self._columns = self._at - begins - 1 if begins >= 0 else self._columns + self._at
+        self._columns = self._column(self._at)
         self._text, self._at, self._counted = self._text[self._at :] + more, 0, 0
         return True
 
@@ -340,8 +349,10 @@ class Source:
                 raise unreadable(self._path, error) from None
             self._ended = not data
             if self._decoder is None:
-                wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-                self._decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")()
+                encoding = "utf-8-sig"
+                if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    encoding = "utf-16"
+                self._decoder = codecs.getincrementaldecoder(encoding)()
             try:
                 text = self._decoder.decode(data, final=self._ended)
             except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -37,8 +38,8 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def load_facts(self) -> dict[str, int | float | str | None]:
         """What run.json says of the load, by the names of its fields."""
-        names = ("concurrency", "request_rate_per_s", "repeat", "shape")
-        return {name: getattr(self, name) for name in names}
+        rate = {"concurrency": self.concurrency, "request_rate_per_s": self.request_rate_per_s}
+        return {**rate, "repeat": self.repeat, "shape": self.shape}
 
     @property
     def is_replay(self) -> bool:
@@ -58,7 +59,9 @@ class Load(msgspec.Struct, frozen=True):
     shape: str | None = None
 
     def level(self, model: str, repeat: int) -> Level:
-        name = f"{model}@{self.name}" + (f"#{repeat}" if repeat > 1 else "")
+        name = f"{model}@{self.name}"
+        if repeat > 1:
+            name = f"{name}#{repeat}"
         return Level(name, model, self.concurrency, self.rate_per_s, repeat, self.shape)
 
 
@@ -70,12 +73,12 @@ def in_turns(models: Sequence[str], loads: Sequence[Load], *, repeat: int = 1, c
         repeat: How often all of it is measured.
         closes: Whether each model ends with its first load once more, where it has several and nothing is repeated.
     """
-    turns = [(model, load) for model in models for load in loads]
+    turns = list(product(models, loads))
     closes = closes and repeat == 1 and len(set(loads)) == len(loads) > 1 and loads[0].shape is None
     times: Counter[tuple[str, Load]] = Counter()
     levels: list[Level] = []
     for lap in range(repeat):
-        for model, load in reversed(turns) if lap % 2 else turns:
+        for model, load in turns[::-1] if lap % 2 else turns:
             times[model, load] += 1
             levels.append(load.level(model, times[model, load]))
             if closes and load == loads[-1]:
@@ -199,7 +202,11 @@ def names(shapes: Sequence[Shape]) -> list[str]:
     texts: dict[str, set[str]] = {}
     for shape in shapes:
         texts.setdefault(shape.name, set()).add(shape.text)
-    return [shape.name if len(texts[shape.name]) == 1 else shape.long_name for shape in shapes]
+    found = []
+    for shape in shapes:
+        alone = len(texts[shape.name]) == 1
+        found.append(shape.name if alone else shape.long_name)
+    return found
 
 
 def _rates(written: Iterable[str], text: str) -> list[float]:
@@ -262,25 +269,31 @@ class Length:
         Raises:
             UsageError: If it is no length; one line that says what to write.
         """
-        words = text.lower().split()
-        units = _UNITS if unit is None else (unit,)
-        named = next((one for one in units if words[:1] == [one]), None)
-        rest = words[1:] if named else words
-        law = rest.pop(0) if rest and rest[0] in LAWS else "fixed"
-        example = "tokens normal 512 128, words 200 or characters uniform 100 900"
+        rest = text.lower().split()
+        units, example = _UNITS, "tokens normal 512 128, words 200 or characters uniform 100 900"
         if unit is not None:
-            example = "128, normal 128 32, uniform 16 256 or lognormal 128 64"
+            units, example = (unit,), "128, normal 128 32, uniform 16 256 or lognormal 128 64"
+        counted = unit or "words"
+        for one in units:
+            if rest[:1] == [one]:
+                counted, rest = one, rest[1:]
+                break
+        law = "fixed"
+        if rest and rest[0] in LAWS:
+            law, *rest = rest
         if not rest or len(rest) != LAWS[law]:
             raise UsageError(f"{shown(text)} is no length: write {example}")
         try:
-            a, b = (float(word) for word in [*rest, "0"][:2])
+            a, b = float(rest[0]), float(rest[-1])
+            if LAWS[law] == 1:
+                b = 0.0
         except ValueError:
             raise UsageError(f"{shown(text)} is no length: write {example}") from None
         if not 1 <= a <= LONGEST or not 0 <= b <= LONGEST:  # false for NaN too
             raise UsageError(f"{shown(text)}: a length must be 1 to {LONGEST}, a deviation at least 0")
         if law == "uniform" and b < a:
             raise UsageError(f"{shown(text)}: uniform goes from the lower to the higher: write uniform {b:g} {a:g}")
-        return cls(named or unit or "words", law, a, b)
+        return cls(counted, law, a, b)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[int]:
         """So many lengths, whole numbers from 1 to LONGEST: what a law gives beyond is moved to the edge."""
@@ -315,9 +328,10 @@ class Pause:
         Raises:
             UsageError: If it is none; one line that says what to write.
         """
-        words = text.split()
-        kind = words.pop(0).lower() if len(words) > 1 and words[0].isalpha() else ""
-        if kind not in ("", "constant", "exponential"):
+        words, kind = text.split(), "constant"
+        if len(words) > 1 and words[0].isalpha():
+            kind = words.pop(0).lower()
+        if kind not in ("constant", "exponential"):
             raise UsageError(f"{shown(text)} is no pause: write 2s or exponential 2s")
         try:
             mean = Duration.parse(" ".join(words))
@@ -329,4 +343,6 @@ class Pause:
 
     def draw_ns(self, rng: np.random.Generator) -> int:
         """The next pause in ns."""
-        return round((rng.exponential(self.mean_s) if self.exponential else self.mean_s) * 1e9)
+        if self.exponential:
+            return round(rng.exponential(self.mean_s) * 1e9)
+        return round(self.mean_s * 1e9)

@@ -10,7 +10,7 @@ import msgspec
 
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bounds import decoded, encoded
-from loadbench.scenario.files import Table, check, expanded, parse_json, parse_toml, read_text
+from loadbench.scenario.files import Table, check, expanded, is_list, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import LOADS, Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
@@ -38,6 +38,17 @@ _KINDS = {
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "array": list, "object": dict, "null": type(None)}
 
 
+def shipped() -> dict[str, Path]:
+    """The scenario files that come with loadbench, by their names: those of the wheel, or of the clone it runs from.
+
+    >>> "quickstart" in shipped()
+    True
+    """
+    inside = Path(__file__).with_name("shipped")
+    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "scenarios"
+    return {path.stem: path for path in sorted(folder.rglob("*.toml"))}
+
+
 def read(path: Path) -> Scenario:
     """Read and check a scenario file, TOML or JSON by its ending; paths in it are relative to its folder.
 
@@ -48,8 +59,11 @@ def read(path: Path) -> Scenario:
     where = printable(str(path))
     if path.suffix.lower() not in (".toml", ".json"):
         raise ScenarioError(f"{where}: a scenario file ends in .toml or .json")
-    parse = parse_toml if path.suffix.lower() == ".toml" else parse_json
-    data = parse(read_text(path), where)
+    text = read_text(path)
+    if path.suffix.lower() == ".toml":
+        data = parse_toml(text, where)
+    else:
+        data = parse_json(text, where)
     if isinstance(data, dict):
         data.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:64] or "run")
     return _scenario(data, where, path.parent)
@@ -91,7 +105,8 @@ def merge(scenario: Scenario, **overrides: object) -> Scenario:
         if fields & given.keys():
             data |= dict.fromkeys(fields, None)
     for field in given.keys() & _BESIDE.keys():
-        data |= {name: plain[name] for name in _BESIDE[field]}
+        for name in _BESIDE[field]:
+            data[name] = plain[name]
     new = _plain(given)
     for key in ("headers", "extra_body", "timeouts"):  # tables are added to, not replaced
         if isinstance(new.get(key), dict):
@@ -136,7 +151,7 @@ def read_models(path: Path) -> dict[str, Table]:
         if not name.strip() or not isinstance(facts, dict):
             raise ScenarioError(f'{where}: {at((name,))} is {shown(facts)}: must be a table, as {{"size_mb": 3600}}')
         capabilities = facts.get("capabilities", [])
-        if not isinstance(capabilities, list) or not all(isinstance(c, str) for c in capabilities):
+        if not is_list(capabilities, str):
             raise ScenarioError(
                 f"{where}: {at((name, 'capabilities'))} is {shown(capabilities)}: must be a list of texts"
             )
@@ -157,7 +172,9 @@ def _scenario(data: object, where: str, folder: Path) -> Scenario:
     if isinstance(data.get("timeouts"), dict):
         _known(data["timeouts"], Timeouts, ("timeouts",), where)
     try:
-        data = data | _files(data, folder) | _extra_body(data)
+        data = data | _files(data, folder)
+        if isinstance(data.get("extra_body"), str):  # as JSON: TOML has no null, which takes a key out
+            data["extra_body"] = parse_json(data["extra_body"], "extra_body")
         return msgspec.convert(data, Scenario, dec_hook=decoded)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"{where}: {_line(str(error), data)}") from None
@@ -169,17 +186,10 @@ def _known(data: Table, kind: type[msgspec.Struct], keys: tuple[str, ...], where
     for key in data:
         if key not in kind.__struct_fields__:
             hint = nearest(key, kind.__struct_fields__)
-            if (
-                keys and key in Scenario.__struct_fields__
-            ):  # written below a table's heading, TOML counts it to the table
+            # Written below a table's heading, TOML counts it to the table.
+            if keys and key in Scenario.__struct_fields__:
                 hint = f": move it above [{keys[0]}]"
             raise ScenarioError(f"{where}: unknown key {at((*keys, key))}{hint}")
-
-
-def _extra_body(data: Table) -> Table:
-    """More keys of the request that are written as JSON: TOML has no null, which takes a key out."""
-    text = data.get("extra_body")
-    return {"extra_body": parse_json(text, "extra_body")} if isinstance(text, str) else {}
 
 
 def _files(data: Table, folder: Path) -> Table:
@@ -210,37 +220,43 @@ def _files(data: Table, folder: Path) -> Table:
 
 def _line(message: str, data: Table) -> str:
     """msgspec's message with the value, and in words: "concurrency[2] is 0: must be at least 1"."""
-    found = re.fullmatch(r"(?s)(.*?)(?: - at `\$(.*)`)?", message)
-    what, path = (found[1], found[2] or "") if found else (message, "")
-    got = re.search(r"got `(\w+)`$", what)
+    what, path = message, ""
+    if found := re.fullmatch(r"(?s)(.*?) - at `\$(.*)`", message):
+        what, path = found[1], found[2]
     keys: list[str | int] = []
     value: Any = data
     for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path):
-        key: str | int = name or (int(index) if index != "..." else _culprit(value, got and got[1]))
+        key: str | int = name
+        if index == "...":  # what msgspec writes for a key: the first whose value has the type it complains of
+            got = re.search(r"got `(\w+)`$", what)
+            kind = _TYPES.get(got[1] if got else "str")
+            key = next(key for key, one in value.items() if type(one) is kind)
+        elif index:
+            key = int(index)
         keys.append(key)
         value = value[key]
     must = _must(what, value)
-    # A message of our own (Duration.parse) has the value in it.
-    return f"{at(keys)} is {shown(value)}: {must}" if must else f"{at(keys)}: {printable(what)}"
-
-
-def _culprit(table: Table, got: str | None) -> str:
-    """The key that msgspec writes as [...]: the first whose value has the type it complains of."""
-    return next(key for key, value in table.items() if type(value) is _TYPES.get(got or "str"))
+    if must is None:  # a message of our own (Duration.parse) has the value in it
+        return f"{at(keys)}: {printable(what)}"
+    return f"{at(keys)} is {shown(value)}: {must}"
 
 
 def _must(what: str, value: object) -> str | None:
     if found := re.fullmatch(r"Expected `(array|str)` of length ([<>]=) (\d+)", what):
-        if found[2] == ">=":
-            return "must not be empty" if found[3] == "1" else f"must hold at least {found[3]}"
-        return f"must hold at most {found[3]} {'items' if found[1] == 'array' else 'characters'}"
+        if found[2] == "<=":
+            unit = {"array": "items", "str": "characters"}[found[1]]
+            return f"must hold at most {found[3]} {unit}"
+        if found[3] == "1":
+            return "must not be empty"
+        return f"must hold at least {found[3]}"
     if found := re.fullmatch(r"Expected `\w+` ([<>]=?) ([-+.\de]+)", what):
         words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
         return f"must be {words[found[1]]} {float(found[2]):.16g}"
     if found := re.fullmatch(r"Expected `([\w| ]+)`, got `\w+`", what):
         kinds = [_KINDS.get(kind, kind) for kind in found[1].split(" | ") if kind != "null"]
-        hint = f"; write [{shown(value)}]" if kinds == ["a list"] and not isinstance(value, dict) else ""
-        return f"must be {' or '.join(kinds)}{hint}"
+        if kinds == ["a list"] and not isinstance(value, dict):
+            return f"must be a list; write [{shown(value)}]"
+        return f"must be {' or '.join(kinds)}"
     if what.startswith("Invalid enum value"):
         return 'must be "poisson" or "constant"'
     return None

@@ -27,7 +27,7 @@ Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=100)]
 Device = Literal["cpu", "gpu", "npu"]
 MOST_REPEATS = 20  # of a level that is repeated until its figures are known well enough
-LEAST_REPEATS = 3  # "Well enough" takes so many at least
+LEAST_REPEATS = 3  # "Well enough" takes this many at least
 
 
 def _after(seconds: float) -> Duration:
@@ -79,7 +79,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     models: Annotated[
         str | Annotated[list[Text], Meta(min_length=1, max_length=1000)],
         Meta(description='"auto", a list of model names, or the path of a models.json beside this file.'),
-        Flag("-m --model", "To measure; repeat it, or a,b.  [default: auto]", "MODEL", reads="list"),
+        Flag("-m --model", "Model to measure; repeat it, or a,b.  [default: what is loaded]", "MODEL", reads="list"),
     ] = "auto"
     model_facts: Annotated[
         dict[str, Table], Meta(description="What models.json says of each model (capabilities, size_mb).")
@@ -98,7 +98,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str | Annotated[list[str], Meta(min_length=1)] | None,
         Meta(description="A list of texts, or the path of a .json, .jsonl, .csv, .tsv or .txt; unset: built-in ones."),
         Flag("--prompt", "Ask this.", "TEXT", "texts", workshop="BENCH_PROMPT", name="texts"),
-        Flag("--prompts", "Ask these: .json, .jsonl, .csv, .txt …", "FILE"),
+        Flag("--prompts", "Ask these: .json, .jsonl, .csv, .txt …  [default: built in]", "FILE"),
     ] = None
     system: Annotated[
         Text | None,
@@ -108,7 +108,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_tokens: Annotated[
         Count,
         Meta(description="Most tokens of an answer."),
-        Flag("--max-tokens", "Most tokens of an answer.", "N", workshop="BENCH_MAX_TOKENS"),
+        Flag("--max-tokens", "Most tokens of an answer.  [default: 128]", "N", workshop="BENCH_MAX_TOKENS"),
     ] = 128
     temperature: Annotated[
         float,
@@ -124,13 +124,23 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[list[Streams], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Closed loop: requests in flight, a level each."),
         Flag(
-            "-c --concurrency", "Closed loop: streams at once, a level each.", "1,2,4", "whole numbers", also="--users"
+            "-c --concurrency",
+            "Requests in flight, a level each.  [default: 1,2,4,8]",
+            "1,2,4",
+            "whole numbers",
+            also="--users",
         ),
     ] = None
     request_rate: Annotated[
         Annotated[list[Rate], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Open loop: requests started per second, a level each."),
-        Flag("-r --request-rate", "Open loop: requests/s, a level each.", "0.5,1", "numbers", also="--rate --qps"),
+        Flag(
+            "-r --request-rate",
+            "Instead: requests started per second, a level each.",
+            "0.5,1",
+            "numbers",
+            also="--rate --qps",
+        ),
     ] = None
     shape: Annotated[
         str | Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None,
@@ -190,12 +200,12 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     slo: Annotated[
         list[str],
         Meta(max_length=100, description='Bounds, as "ttft_p95=800ms" or "failed<1%".'),
-        Flag("--slo", "As ttft_p95=500ms; repeat for several.", "BOUND", reads="list"),
+        Flag("--slo", "What users need, as ttft_p95=800ms; repeat it.", "BOUND", reads="list"),
     ] = []
     fail_if: Annotated[
         list[str | FailIf],
         Meta(max_length=100, description='What fails the run, as "ttft_p95 > 800ms"; exit code 3.'),
-        Flag("--fail-if", "Exit 3 then, as 'ttft_p95 > 800ms' (see below).", "'M > X'", reads="list"),
+        Flag("--fail-if", "Exit with 3 where it holds, as 'ttft_p95 > 800ms'.", "'M > X'", reads="list"),
     ] = []
     turns: Annotated[
         Count | None,
@@ -302,12 +312,17 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_failed: Annotated[
         Share | None,
         Meta(description="Leave out a model's higher loads once this share of a level's requests failed."),
-        Flag("--max-failed", "Skip higher loads once so many requests fail.", "20%", reads="share"),
+        Flag("--max-failed", "Skip higher loads above this share of failures.", "20%", reads="share"),
     ] = None
     price_per_kwh: Annotated[
         Positive | None,
         Meta(description="Of electricity, in your currency."),
         Flag("--price-per-kwh", "Of electricity, in your currency.", "PRICE"),
+    ] = None
+    price_per_hour: Annotated[
+        Positive | None,
+        Meta(description="Of the machine, as it is rented, in your currency."),
+        Flag("--price-per-hour", "Of the machine, as rented, in your currency.", "PRICE"),
     ] = None
     declared_watts: Annotated[
         Positive | None,
@@ -329,7 +344,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def endpoints(self) -> list[str]:
         """`endpoint` as a list, as written; empty where none is named."""
-        return [self.endpoint] if isinstance(self.endpoint, str) else self.endpoint or []
+        return _listed(self.endpoint)
 
     @property
     def bounds(self) -> list[Bound]:
@@ -357,26 +372,31 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def _loads(self) -> list[Load]:
         if self.trace is not None:
-            speed = "" if self.trace_speed == 1 else f" x{self.trace_speed:g}"
+            speed = f" x{self.trace_speed:g}" if self.trace_speed != 1 else ""
             file = self.trace.replace("\\", "/").rpartition("/")[2]
             return [Load(f"trace{speed.replace(' ', '-')}", rate_per_s=1.0, shape=f"{TRACE}{file}{speed}")]
+        loads = []
         shapes = self.shapes
-        shaped = [
-            Load(name, rate_per_s=one.mean_per_s, shape=one.text)
-            for name, one in zip(names(shapes), shapes, strict=True)
-        ]
-        rates = [Load(f"r{int(r) if r == int(r) else r}", rate_per_s=r) for r in self.request_rate or ()]
-        return shaped + rates + [Load(f"c{c}", concurrency=c) for c in self.concurrency or ()]
+        for name, shape in zip(names(shapes), shapes, strict=True):
+            loads.append(Load(name, rate_per_s=shape.mean_per_s, shape=shape.text))
+        for rate in self.request_rate or ():
+            number = int(rate) if rate == int(rate) else rate  # r1, not r1.0
+            loads.append(Load(f"r{number}", rate_per_s=rate))
+        for concurrency in self.concurrency or ():
+            loads.append(Load(f"c{concurrency}", concurrency=concurrency))
+        return loads
 
     @property
     def repeats(self) -> int:
         """How often each level is measured, at most."""
-        return MOST_REPEATS if self.until is not None and self.repeat == 1 else self.repeat
+        if self.until is not None and self.repeat == 1:
+            return MOST_REPEATS
+        return self.repeat
 
     @property
     def shapes_written(self) -> list[str]:
         """`shape` as a list."""
-        return [self.shape] if isinstance(self.shape, str) else self.shape or []
+        return _listed(self.shape)
 
     @property
     def shapes(self) -> list[Shape]:
@@ -391,11 +411,12 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def lengths(self) -> tuple[Length | None, Length | None]:
         """`input_length` and `output_length`, parsed."""
-        asked, answered = self.input_length, self.output_length
-        return (
-            None if asked is None else Length.parse(asked),
-            None if answered is None else Length.parse(answered, unit="tokens"),
-        )
+        asked = answered = None
+        if self.input_length is not None:
+            asked = Length.parse(self.input_length)
+        if self.output_length is not None:
+            answered = Length.parse(self.output_length, unit="tokens")
+        return asked, answered
 
     def requests_for(self, level: Level) -> int | None:
         """Measured requests of a level; None when only `duration` ends it.
@@ -441,6 +462,11 @@ def _unread(place: str, read: Callable[[], object]) -> Iterator[str]:
         yield f"{place}: {error}"
 
 
+def _listed(written: str | list[str] | None) -> list[str]:
+    """What may be written as one text or as a list."""
+    return [written] if isinstance(written, str) else written or []
+
+
 def _of_loads(scenario: Scenario) -> Iterator[str]:
     if not re.fullmatch(r"\w[\w.-]{0,63}", scenario.name):
         yield f"name is {shown(scenario.name)}: use up to 64 letters, digits, dots, - and _, no spaces"
@@ -453,11 +479,12 @@ def _of_loads(scenario: Scenario) -> Iterator[str]:
     if scenario.trace is None and scenario.trace_speed != 1:
         yield f"trace_speed is {scenario.trace_speed:g}: give a trace to replay, or leave it out"
     if scenario.until is not None:
-        loads = getattr(scenario, given[0]) if given else None
         if 1 < scenario.repeat < LEAST_REPEATS:
             yield f"until takes 3 runs, repeat is {scenario.repeat}: leave repeat out, or raise it"
-        if isinstance(loads, list) and len(set(loads)) < len(loads):
-            yield f"until repeats each load: name none twice in {given[0]}"
+        for name in given[:1]:
+            loads = getattr(scenario, name)
+            if isinstance(loads, list) and len(set(loads)) < len(loads):
+                yield f"until repeats each load: name none twice in {name}"
     if scenario.think_time is not None:
         if given and given != ["concurrency"]:
             yield f"think_time and {given[0]} are both given: users pause in a closed loop (concurrency)"
@@ -488,16 +515,17 @@ def _of_servers(scenario: Scenario) -> Iterator[str]:
         yield 'models is "": write "auto", a list of names, or the path of a models.json'
     if scenario.against_model is not None and scenario.against is None:
         yield "against_model names a model of against: give both"
-    models = scenario.models if isinstance(scenario.models, list) else []
+    models = _listed(scenario.models)
     for index, model in enumerate(models):
         if model in models[:index]:
             yield f"{at(('models', index))} is {shown(model)} again: name each model once"
 
 
 def _of_workload(scenario: Scenario) -> Iterator[str]:
-    for index, text in enumerate(scenario.prompts if isinstance(scenario.prompts, list) else ()):
-        if not text.strip():
-            yield f"{at(('prompts', index))} is {shown(text)}: a prompt must hold text"
+    if isinstance(scenario.prompts, list):
+        for index, text in enumerate(scenario.prompts):
+            if not text.strip():
+                yield f"{at(('prompts', index))} is {shown(text)}: a prompt must hold text"
     if scenario.trace is not None:
         for name in ("prompts", "input_length"):
             if getattr(scenario, name) is not None:

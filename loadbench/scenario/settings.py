@@ -82,10 +82,12 @@ def settings(struct: type[msgspec.Struct]) -> tuple[Setting, ...]:
     """The settings among a struct's fields, in their order."""
     found: list[Setting] = []
     for field, annotation in get_type_hints(struct, include_extras=True).items():
-        kind = _kind(annotation)
-        choices = get_args(kind) if get_origin(kind) is Literal else ()
-        flags = [one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Flag)]
-        found += [Setting(one.name or field, field, one, one.reads or _reads(kind), choices) for one in flags]
+        kind, choices = _kind(annotation), ()
+        if get_origin(kind) is Literal:
+            choices = get_args(kind)
+        for one in getattr(annotation, "__metadata__", ()):
+            if isinstance(one, Flag):
+                found.append(Setting(one.name or field, field, one, one.reads or _reads(kind), choices))
     return tuple(found)
 
 

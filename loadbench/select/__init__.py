@@ -16,7 +16,19 @@ from loadbench.select.basis import Terms
 from loadbench.select.candidates import Candidate, Measured, candidates, read
 from loadbench.select.choice import Record, choose, summarise, summary, updated
 from loadbench.select.needs import COMPARED
-from loadbench.select.rank import NAMES, Policy, policy
+from loadbench.select.rank import DRAWS, NAMES, Policy, policy
 
-__all__ = ["COMPARED", "NAMES", "Candidate", "Measured", "Need", "Policy", "Record", "Terms", "candidates", "choose"]
+__all__ = [
+    "COMPARED",
+    "DRAWS",
+    "NAMES",
+    "Candidate",
+    "Measured",
+    "Need",
+    "Policy",
+    "Record",
+    "Terms",
+    "candidates",
+    "choose",
+]
 __all__ += ["policy", "read", "summarise", "summary", "updated"]

@@ -62,6 +62,7 @@ class Basis:
         grid: Their figures as logarithms.
         counts: By figure, how many of them have it.
         shares: By figure, its share of the whole.
+        weights: The shares of the grid's figures, in its order.
         order: Rows, the best first.
         scores: By row.
         wins: How often each row wins.
@@ -75,6 +76,7 @@ class Basis:
     grid: rank.Grid
     counts: Mapping[str, int]
     shares: Mapping[str, float]
+    weights: Sequence[float]
     order: Sequence[int]
     scores: Sequence[float]
     wins: rank.Wins
@@ -83,10 +85,6 @@ class Basis:
     def ranked(self) -> list[Candidate]:
         """The candidates that are left, the best first."""
         return [self.left[row] for row in self.order]
-
-    def weights(self) -> list[float]:
-        """Shares of the grid's figures, in its order."""
-        return [self.shares.get(name, 0.0) for name in self.grid.figures]
 
     def win(self, row: int) -> dict[str, float]:
         wins = self.wins
@@ -98,14 +96,20 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
     there = [one for one in some if load in one.sides]
     worth = terms.policy.licences
     licences: Figures = {}
+    by_candidate: dict[str, list[Met]] = {}
     for one in there:
+        by_candidate[one.name] = []
         word = licence(one)
         if word is not None and word in worth:
             licences[one.name] = Figure(worth[word], source=word)
     measured = {**figures(there, load), "licence": licences}
-    by_need = [met(need, there, load, measured) for need in terms.needs]
-    by_candidate = {one.name: [found[one.name] for found in by_need] for one in there}
-    left = [one for one in there if not any(falls_out(need, terms) for need in by_candidate[one.name])]
+    out = set()
+    for need in terms.needs:
+        for name, found in met(need, there, load, measured).items():
+            by_candidate[name].append(found)
+            if falls_out(found, terms):
+                out.add(name)
+    left = [one for one in there if one.name not in out]
     names = [one.name for one in left]
     counts = {figure: len(values.keys() & set(names)) for figure, values in measured.items()}
     parts = shares(terms.policy.weights, counts)
@@ -131,6 +135,7 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
         grid=grid,
         counts=counts,
         shares=parts,
+        weights=weights,
         order=order,
         scores=scores,
         wins=wins,
@@ -192,8 +197,10 @@ def _of_gates(winner: Candidate, others: Sequence[Candidate], load: str) -> Iter
                 reds.setdefault(warning.code, {})[warning.text] = None
         if one is winner:
             for code, (text, *more) in reds.items():
-                also = f" (and {plural(len(more), 'more time')})" if more else ""
-                yield _doubt("red", code, one.name, f"{titled(code)} red at {load}: {text}{also}")
+                text = f"{titled(code)} red at {load}: {text}"
+                if more:
+                    text += f" (and {plural(len(more), 'more time')})"
+                yield _doubt("red", code, one.name, text)
         elif reds:
             text = f"{', '.join(map(titled, reds))} red for {one.name} at {load}: its rank is not certain"
             yield _doubt("warn", ", ".join(reds), one.name, text)
@@ -208,7 +215,7 @@ def _of_runs(some: Sequence[Candidate], load: str) -> Iterator[Finding]:
         for lap in one.laps(load):
             # Repeats are held against the candidate's first run, a candidate's first run against the winner's.
             base = own or first
-            meant = MEANT if own is None else ("model",)
+            meant: tuple[str, ...] = MEANT if own is None else ("model",)
             own = own or lap
             first = first or lap
             if base is None:
@@ -224,9 +231,12 @@ def _of_runs(some: Sequence[Candidate], load: str) -> Iterator[Finding]:
 
 def _own_additions(what: str, base: Info, new: Info) -> bool:
     """Whether requests differ in nothing but what loadbench adds for a kind of server by itself."""
-    bodies = [(info.get("scenario") or {}).get("extra_body") for info in (base, new)]
-    kinds = [(info.get("target") or {}).get("kind") for info in (base, new)]
-    return what == "extra_body" and bodies[0] == bodies[1] and kinds[0] != kinds[1]
+    if what != "extra_body":
+        return False
+    scenario, new_scenario = base.get("scenario") or {}, new.get("scenario") or {}
+    target, new_target = base.get("target") or {}, new.get("target") or {}
+    same_wish = scenario.get("extra_body") == new_scenario.get("extra_body")
+    return same_wish and target.get("kind") != new_target.get("kind")
 
 
 def _of_answers(winner: Candidate, others: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
@@ -260,14 +270,20 @@ def _of_needs(winner: str, basis: Basis) -> Iterator[Finding]:
 def _of_figures(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
     """Figures that count and that no candidate has, that some lack, or that rest on too few requests."""
     found, parts, weights = basis.figures, basis.shares, basis.terms.policy.weights
-    lost = [one for one in CRITERIA if weights.get(one.name) and not any(parts.get(name) for name in one.figures)]
+    lost: list[str] = []
+    remedy = ""
+    for one in CRITERIA:
+        if weights.get(one.name) and not any(map(parts.get, one.figures)):
+            lost.append(one.label)
+            if one.name == "quality":
+                remedy = "; answers are scored by loadbench score"
     if lost:
-        remedy = "; answers are scored by loadbench score" if "quality" in [one.name for one in lost] else ""
-        text = f"unknown for every candidate, so its weight goes to the rest: {_names([one.label for one in lost])}"
-        yield _doubt("warn", "missing", "", text + remedy)
+        text = f"unknown for every candidate, so its weight goes to the rest: {_names(lost)}{remedy}"
+        yield _doubt("warn", "missing", "", text)
+    names = [one.name for one in some]
     for name, share in parts.items():
         if share:
-            yield from _of_one_figure(name, [one.name for one in some], found[name])
+            yield from _of_one_figure(name, names, found[name])
     energies = {f.source for f in found.get("energy", {}).values()}
     if len(energies) > 1 and (parts.get("energy") or parts.get("cost")):
         text = f"energy was obtained in several ways ({', '.join(sorted(energies))}): it cannot be compared"
@@ -277,40 +293,57 @@ def _of_figures(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
 def _of_one_figure(name: str, candidates: Sequence[str], figures: Figures) -> Iterator[Finding]:
     """Candidates that lack a figure that counts, and whose figure has no interval."""
     title = declared(name).title
-    lacking = [one for one in candidates if one not in figures]
+    lacking, few = [], []
+    counts: set[int] = set()
+    for one in candidates:
+        figure = figures.get(one)
+        if figure is None:
+            lacking.append(one)
+        elif figure.low is None and figure.n:  # without requests behind it, it is no statistic
+            few.append(one)
+            counts.add(figure.n)
     if lacking:
         text = f"{title} of {_names(lacking)} is unknown: it counts as half as good as the worst"
-        yield _doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
-    counts = {one: figures[one].n for one in candidates if one in figures and figures[one].low is None}
-    counts = {one: n for one, n in counts.items() if n}  # without requests behind it, it is no statistic
-    if counts:
+        yield _doubt("warn", "missing", _alone(lacking), text)
+    if few:
         within = "a point" if unit(name) == "points" else "a factor of two"
-        few, many = min(counts.values()), max(counts.values())
-        number = plural(many, "request" if is_speed(name) else "prompt")
-        if few < many:
-            number = f"{few:,} to {number}"
-        text = f"{title} of {_names(list(counts))} rests on {number}, too few for an interval: taken within {within}"
-        yield _doubt("warn", "V12", "" if len(counts) > 1 else next(iter(counts)), text)
+        number = plural(max(counts), "request" if is_speed(name) else "prompt")
+        if len(counts) > 1:
+            number = f"{min(counts):,} to {number}"
+        text = f"{title} of {_names(few)} rests on {number}, too few for an interval: taken within {within}"
+        yield _doubt("warn", "V12", _alone(few), text)
 
 
 def _of_sources(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
     """Where figures come from: the simulator, a process of several models, one measurement."""
-    simulated = [one.name for one in some if one.simulated]
+    simulated, shared, most = [], [], 0
+    for one in some:
+        most = max(most, len(one.laps(basis.load)))
+        if one.simulated:
+            simulated.append(one.name)
+        if one.shared:
+            shared.append(one.name)
     if simulated:
         text = f"simulated, with a declared law: {_names(simulated)}; no figures of a real model"
         yield _doubt("warn", "simulated", "", text)
-    shared = [one.name for one in some if one.shared]
     if shared and basis.shares.get("memory"):
         text = f"several models were loaded in one process, so memory cannot be told apart ({_names(shared)})"
         yield _doubt("warn", "memory", "", text)
     # Others' fives are not a judge's fives.
     if len(scoring_methods(some)) > 1:
         yield _doubt("warn", "quality", "", "the runs were scored in different ways: their scores cannot be compared")
-    if max((len(one.laps(basis.load)) for one in some), default=0) == 1:
+    if most == 1:
         text = "each was measured once, so run-to-run variation is unknown; repeat with --repeat 5"
         yield _doubt("note", "once", "", text)
 
 
+def _alone(names: Sequence[str]) -> str:
+    """Whom a doubt is about: "" of several."""
+    return names[0] if len(names) == 1 else ""
+
+
 def _names(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    listed, more = ", ".join(names[:_LISTED]), len(names) - _LISTED
+    if more > 0:
+        return f"{listed} and {more} more"
+    return listed

@@ -103,7 +103,7 @@ def scores(folder: Path) -> Scores | None:
         raise StoreError(f"{path}: is no scores.json of loadbench: {printable(str(error))}; {again}") from None
     try:
         questions = quality.read_questions(folder / "prompts.json")
-        if not any(question.checks for question in questions.values()):
+        if not any(question.checks for question in questions.values()):  # nobody asked for a rule
             return None  # the answers of a long run need not be read
         summary = quality.summarise(quality.read(folder), quality.read_scores(folder)[0])
         return msgspec.convert(summary, Scores, from_attributes=True)
@@ -150,7 +150,9 @@ class Candidate:
     shared: bool = False
 
     def laps(self, load: str) -> Sequence[Lap]:
-        return self.sides[load].laps if load in self.sides else ()
+        if load not in self.sides:
+            return ()
+        return self.sides[load].laps
 
 
 class _Key(NamedTuple):
@@ -174,8 +176,11 @@ def candidates(runs: Sequence[Measured]) -> list[Candidate]:
     shared: set[_Key] = set()
     for one in runs:
         measured = sides([one.run])
-        models = {model.id: model for model in one.summary.models}
-        resident = [model.id for model in one.summary.models if model.was_loaded is not False]
+        models, resident = {}, []
+        for model in one.summary.models:
+            models[str(model.id)] = model
+            if model.was_loaded is not False:
+                resident.append(model.id)
         here: set[_Key] = set()
         for level in one.summary.levels:
             if level.closing:  # it repeats the first level, and is no load of its own
@@ -196,10 +201,9 @@ def candidates(runs: Sequence[Measured]) -> list[Candidate]:
             load = load_of(level.id, level.model)
             if level.status == "complete" and load in own:
                 candidate.levels.setdefault(load, []).append(level)
-                rate = level.request_rate_per_s
-                candidate.loads[load] = (
-                    ("open", rate) if rate is not None else ("closed", float(level.concurrency or 0))
-                )
+                candidate.loads[load] = ("closed", float(level.concurrency or 0))
+                if level.request_rate_per_s is not None:
+                    candidate.loads[load] = ("open", level.request_rate_per_s)
     several = []
     for key, candidate in found.items():
         own_sides = {load: Side(key.model, load, tuple(some)) for load, some in laps[key].items()}
@@ -213,18 +217,22 @@ def _add_run(candidate: Candidate, one: Measured, model: Model) -> None:
         candidate.runs.append(one.run.path.name)
     # What the scenario's models.json says of a model counts where its server says nothing.
     listed = (one.run.info.get("scenario") or {}).get("model_facts") or {}
-    entries = [listed.get(name) for name in (model.name, model.alias, candidate.model)]
-    entry = next((some for some in entries if isinstance(some, Mapping)), {})
-    facts: dict[str, Any] = {"licence": entry.get("licence")}
-    if isinstance(entry.get("size_mb"), int | float):
-        facts["told_bytes"] = entry["size_mb"] * 1e6
+    facts: dict[str, Any] = {}
+    for name in (model.name, model.alias, candidate.model):
+        entry = listed.get(name)
+        if isinstance(entry, Mapping):
+            facts["licence"] = entry.get("licence")
+            if isinstance(entry.get("size_mb"), int | float):
+                facts["told_bytes"] = entry["size_mb"] * 1e6
+            break
     # In this order: the server's own word wins.
     for known in (facts, msgspec.structs.asdict(model)):
         candidate.facts.update({name: fact for name, fact in known.items() if fact is not None})
     candidate.warnings.extend(one.summary.warnings)
     if one.scores is not None:
-        rows = [row for row in one.scores.models if row.model == candidate.model]
-        candidate.scores.extend((one.scores.method, row) for row in rows)
+        for row in one.scores.models:
+            if row.model == candidate.model:
+                candidate.scores.append((one.scores.method, row))
 
 
 def _key(level: Level, model: Model, run: Run) -> _Key:
@@ -302,4 +310,6 @@ def load_words(load: Load) -> str:
     kind, number = load
     if kind == "open":
         return f"{number:g} requests/s"
-    return f"{number:g} stream{'' if number == 1 else 's'} at once"
+    if number == 1:
+        return "1 stream at once"
+    return f"{number:g} streams at once"

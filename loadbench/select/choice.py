@@ -18,7 +18,7 @@ from loadbench.select.candidates import Candidate, Measured, candidates, load_wo
 from loadbench.select.needs import COMPARED, declared, unit
 from loadbench.select.rank import CRITERIA, criterion_of, shares
 from loadbench.store import Run
-from loadbench.store.summary import Summary, as_mapping
+from loadbench.store.summary import Summary, as_mapping, significant
 
 Record = dict[str, Any]
 SCHEMA = 1
@@ -51,7 +51,7 @@ def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | N
         "usual_weights": policy.usual,
         "figures": [_declared(name, basis.shares) for name in COMPARED if basis.figures.get(name)],
         "candidates": sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0)),
-        "winner": basis.ranked[0].name if basis.order else None,
+        "winner": None,
         "robustness": None,
         "would_change": {"weight": None, "figures": [], "unknown": []},
         "doubts": [],
@@ -70,10 +70,13 @@ def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | N
         )
     if not basis.order:  # all fell out: there is no winner to speak against
         return record
+    record["winner"] = basis.ranked[0].name
     wins = basis.win(basis.order[0])
     word = "close"
-    if wins["both"] >= CLOSE:
-        word = "firm" if wins["both"] >= FIRM else "likely"
+    if wins["both"] >= FIRM:
+        word = "firm"
+    elif wins["both"] >= CLOSE:
+        word = "likely"
     draws = {"draws": basis.terms.draws, "seed": basis.terms.seed, "weights_spread": rank.SPREAD}
     record["robustness"] = {**draws, "winner": wins, "word": word}
     if len(basis.order) > 1 and basis.shares:
@@ -91,14 +94,13 @@ def _row(one: Candidate, basis: Basis) -> Record:
         if one.name in values:
             found[name] = {**asdict(values[one.name]), "unit": unit(name)}
     needs = basis.met.get(one.name, ())
-    out = None
+    out = []
     if basis.load not in one.sides:
-        has = f"it completed {', '.join(one.loads)}" if one.loads else "it completed no level"
-        out = f"not measured at {basis.load}: {has}"
+        out.append(f"not measured at {basis.load}: it completed {', '.join(one.loads) or 'no level'}")
     for need in needs:
         if falls_out(need, basis.terms):
-            word = f"{need.need}: not known" if need.outcome == "unknown" else need.need
-            out = word if out is None else f"{out}; {word}"
+            out.append(f"{need.need}: not known" if need.outcome == "unknown" else need.need)
+    began = [level.began for level in one.levels.get(basis.load, ()) if level.began]
     return {
         "name": one.name,
         "model": one.model,
@@ -109,15 +111,15 @@ def _row(one: Candidate, basis: Basis) -> Record:
         "licence": facts.get("licence"),
         "quantization": facts.get("quantization"),
         "context": facts.get("context"),
-        "names": [name for name in dict.fromkeys((facts.get("name"), facts.get("alias"), one.model)) if name],
+        "names": list(dict.fromkeys(filter(None, (facts.get("name"), facts.get("alias"), one.model)))),
         "simulated": one.simulated,
         "runs": list(one.runs),
-        "began": min((level.began for level in one.levels.get(basis.load, ()) if level.began), default=None),
+        "began": min(began, default=None),
         "loads": list(one.loads),
         "figures": found,
-        "needs": [asdict(need) for need in needs],
-        "status": "left" if out is None else "out",
-        "out": out,
+        "needs": list(map(asdict, needs)),
+        "status": "out" if out else "left",
+        "out": "; ".join(out) or None,
         "rank": None,
         "score": None,
         "ratios": None,
@@ -131,20 +133,26 @@ def _place(rows: Mapping[str, Record], basis: Basis) -> None:
     """What the rank says of each row that is left."""
     grid = basis.grid
     # Tokens do not compare between models: they decide nothing of who beats whom in everything.
-    columns = [k for k, name in enumerate(grid.figures) if name != "output_tokens_per_s"]
-    front = rank.dominated(grid.names, [grid.figures[k] for k in columns], grid.logs[:, columns])
-    ratios = rank.ratios(grid.logs) if grid.figures else grid.logs
+    names = [name for name in grid.figures if name != "output_tokens_per_s"]
+    columns = list(map(grid.figures.index, names))
+    front = rank.dominated(grid.names, names, grid.logs[:, columns])
+    logs = rank.ratios(grid.logs)
     for place, i in enumerate(basis.order, start=1):
-        logs = dict(zip(grid.figures, ratios[i].tolist(), strict=True))
-        missing = [name for name, log in zip(grid.figures, grid.logs[i], strict=True) if np.isnan(log)]
+        missing = []
+        ratios: dict[str, float | None] = {}
+        for k, name in enumerate(grid.figures):
+            ratios[name] = math.exp(logs[i, k])
+            if np.isnan(grid.logs[i, k]):
+                missing.append(name)
+                ratios[name] = None
         rows[grid.names[i]] |= {
             "rank": place,
             "score": basis.scores[i],
-            "ratios": {name: None if name in missing else math.exp(log) for name, log in logs.items()},
-            "log_ratios": logs,
+            "ratios": ratios,
+            "log_ratios": dict(zip(grid.figures, logs[i].tolist(), strict=True)),
             "missing": missing,
             "wins": basis.win(i),
-            "dominated_by": [asdict(one) for one in front.get(grid.names[i], ())],
+            "dominated_by": list(map(asdict, front.get(grid.names[i], ()))),
         }
 
 
@@ -172,7 +180,7 @@ def _declared(name: str, parts: Mapping[str, float]) -> Record:
 
 
 def _would_change(basis: Basis) -> Record:
-    grid, weights = basis.grid, basis.weights()
+    grid, weights = basis.grid, basis.weights
     ratios, first, second = rank.ratios(grid.logs), basis.order[0], basis.order[1]
     weight = rank.other_weight(grid.names, grid.figures, ratios, weights, first)
     name = grid.names[second]
@@ -180,8 +188,8 @@ def _would_change(basis: Basis) -> Record:
     others = rank.other_figures(name, own, grid.figures, (ratios[first] - ratios[second]).tolist(), weights)
     return {
         "weight": asdict(weight) if weight else None,
-        "figures": [asdict(one) for one in others],
-        "unknown": [asdict(one) for one in rank.unmeasured(grid, weights, first)],
+        "figures": list(map(asdict, others)),
+        "unknown": list(map(asdict, rank.unmeasured(grid, weights, first))),
     }
 
 
@@ -203,8 +211,9 @@ def summary(run: Run) -> Summary:
         scored = None  # of a run's report its figures are the point
     measured = [Measured(run, found, scored)]
     some = candidates(measured)
-    with suppress(UsageError):  # no load is common to them
-        found.choice = choose(some, measured) if len(some) > 1 else None
+    if len(some) > 1:
+        with suppress(UsageError):  # no load is common to them
+            found.choice = choose(some, measured)
     return found
 
 
@@ -264,10 +273,13 @@ def updated(known: Mapping[str, Record], record: Record, facts: Mapping[str, Rec
 
 def _key(row: Record, rows: Sequence[Record], found: Record) -> str:
     """Its name in the file. Not one that several models answer to: variants of an alias go under their ids."""
-    models = {str(other["model"]) for other in rows}
+    answering: dict[str, set[str]] = {}
+    for other in rows:
+        answering.setdefault(str(other["model"]), set()).add(other["model"])
+        for name in other["names"]:
+            answering.setdefault(name, set()).add(other["model"])
     for name in row["names"]:
-        answering = {other["model"] for other in rows if name in other["names"]}
-        if name in found and len(answering) == 1 and (name == row["model"] or name not in models):
+        if name in found and answering[name] == {row["model"]}:
             return str(name)
     return str(row["model"])
 
@@ -277,8 +289,12 @@ def _measured(row: Record, record: Record) -> Record:
     figures, load = row["figures"], record["load"]["name"]
     measured: Record = {}
     for key, name in _ROUNDED.items():
-        measured[key] = float(f"{figures[name]['value']:.6g}") if name in figures else None
-    measured["memory_bytes"] = round(figures["memory"]["value"]) if "memory" in figures else None
+        measured[key] = None
+        if name in figures:
+            measured[key] = significant(figures[name]["value"])
+    measured["memory_bytes"] = None
+    if "memory" in figures:
+        measured["memory_bytes"] = round(figures["memory"]["value"])
     for key in ("device", "execution_provider", "server", "endpoint", "simulated", "rank"):
         measured[key] = row[key]
     return {

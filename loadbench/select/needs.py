@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from loadbench.select.candidates import Candidate, Passed, Rating
 from loadbench.stats.blocks import independent_flags, mean_interval, percentile_interval, rate_interval
 from loadbench.stats.shares import wilson
 from loadbench.store.record import Reals
-from loadbench.store.summary import NOTHING
+from loadbench.store.summary import NOTHING, significant
 
 COMPARED = (
     *("ttft_p95", "e2e_mean", "characters_per_s", "output_tokens_per_s", "quality", "rules", "memory", "disk"),
@@ -41,7 +42,9 @@ def declared(name: str) -> Named:
 def unit(name: str) -> str:
     """As a choice's record has it; "" of words."""
     found = declared(name).figure.unit
-    return "" if found == "word" else found
+    if found == "word":
+        return ""
+    return found
 
 
 def points(name: str) -> float | None:
@@ -95,40 +98,34 @@ def combined(parts: Mapping[str, Sequence[Figure]]) -> Figures:
     logs: dict[str, list[float]] = {}
     freedom, squares = 0, []
     for name, some in parts.items():
-        if not some or any(part.value <= 0 for part in some):
+        if min((part.value for part in some), default=0.0) <= 0:
             continue  # there is no logarithm
         logs[name] = [math.log(part.value) for part in some]
         centre = math.fsum(logs[name]) / len(some)
         freedom += len(some) - 1
         squares += [(log - centre) ** 2 for log in logs[name]]
-    between = math.fsum(squares) / freedom if freedom else 0.0
+    between = math.fsum(squares) / max(freedom, 1)
     found = {}
     for name, values in logs.items():
         some, k = parts[name], len(values)
         centre = math.fsum(values) / k
-        spread = stats.student(freedom) * math.sqrt(between / k) if freedom else 0.0
+        spread = stats.student(max(freedom, 1)) * math.sqrt(between / k)
         # How far down and up the mean of the logarithms may lie by what is measured within the runs.
         down = up = 0.0
         has_intervals = True
         for part, log in zip(some, values, strict=True):
             if part.low is None or part.high is None or not part.low > 0:
-                has_intervals = False
+                has_intervals, down, up = False, 0.0, 0.0
                 break
             down += (log - math.log(part.low)) ** 2
             up += (math.log(part.high) - log) ** 2
-        if not has_intervals:
-            down = up = 0.0
         low = high = None
         if has_intervals or k > 1:
-            low = _significant(math.exp(centre - max(math.sqrt(down) / k, spread)))
-            high = _significant(math.exp(centre + max(math.sqrt(up) / k, spread)))
+            low = significant(math.exp(centre - max(math.sqrt(down) / k, spread)))
+            high = significant(math.exp(centre + max(math.sqrt(up) / k, spread)))
         value = math.exp(centre) if k > 1 else some[0].value
         found[name] = Figure(value, low, high, n=sum(part.n for part in some), runs=k)
     return found
-
-
-def _significant(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 # -- figures at a load: times and rates from the requests, the rest from the levels
@@ -168,7 +165,7 @@ def _each(candidates: Sequence[Candidate], read: Callable[[Candidate], Figure | 
 def of_times(
     candidates: Sequence[Candidate], load: str, metric: str, statistic: str, *, with_failures: bool = False
 ) -> Figures:
-    """A percentile, the mean or the longest of a time, in ms.
+    """A percentile, the mean or the longest of a time, in ms; of a speed in tokens per second.
 
     Args:
         with_failures: Requests that failed or were dropped count as without end, so that a figure may be infinite.
@@ -184,26 +181,29 @@ def of_times(
                 some.append(_of_run(values, metric, statistic))
         if len(some) < len(laps):  # a mean over some of the runs would be of another thing than that of the others
             continue
-        if any(math.isinf(part.value) for part in some):
-            lows = [part.low for part in some if part.low is not None]
-            low = min(lows) if len(lows) == len(some) else None
-            endless[one.name] = Figure(math.inf, low, math.inf, n=sum(part.n for part in some), runs=len(some))
-        else:
+        if math.inf not in [part.value for part in some]:
             finite[one.name] = some
+            continue
+        lows = [part.low for part in some if part.low is not None]
+        low = min(lows) if len(lows) == len(some) else None
+        endless[one.name] = Figure(math.inf, low, math.inf, n=sum(part.n for part in some), runs=len(some))
     return {**combined(finite), **endless}
 
 
 def _times(lap: Lap, metric: str, with_failures: bool) -> Reals:
-    values = lap.gaps_ms if metric == "itl" else lap.values.get(metric)
-    if with_failures and lap.due_values:
-        if metric != "itl":
-            values = lap.due_values.get(metric, values)
-        elif values is not None:
+    due = lap.due_values if with_failures else {}
+    if metric == "itl":
+        values = lap.gaps_ms
+        if due and values is not None:
             # A request that failed counts for as many endless gaps as one that completed has.
-            missing = int(np.isinf(lap.due_values["e2e"]).sum())
+            missing = int(np.isinf(due["e2e"]).sum())
             each = max(1, round(len(values) / max(1, len(lap.prompts))))
             values = np.append(values, np.full(missing * each, np.inf))
-    return np.zeros(0) if values is None else values[~np.isnan(values)]
+    else:
+        values = due.get(metric, lap.values.get(metric))
+    if values is None:
+        return np.zeros(0)
+    return values[~np.isnan(values)]
 
 
 def _of_run(values: Reals, metric: str, statistic: str) -> Figure:
@@ -245,7 +245,7 @@ def of_rates(candidates: Sequence[Candidate], load: str, metric: str) -> Figures
 
 
 def of_shares(candidates: Sequence[Candidate], load: str, figure: declarations.Figure) -> Figures:
-    """A share of requests, as those that failed of those that were sent, over all runs."""
+    """A share of requests, as failed of sent, over all runs."""
     hits, of = figure.counts or ("", "")
 
     def read(one: Candidate) -> Figure | None:
@@ -255,10 +255,11 @@ def of_shares(candidates: Sequence[Candidate], load: str, figure: declarations.F
                 hit, n, runs = hit + getattr(level, hits), n + getattr(level, of), runs + 1
         if not runs:
             return None
-        # Failures come together: so many independent requests is one of these worth.
         flags = [lap.outcomes["failed"].flags for lap in one.laps(load) if "failed" in lap.outcomes]
-        counted = sum(map(len, flags))
-        worth = sum(map(independent_flags, flags)) / counted if counted else 1.0
+        counted, worth = sum(map(len, flags)), 1.0
+        if counted:
+            # Failures come together: one request is worth this many independent ones.
+            worth = sum(map(independent_flags, flags)) / counted
         low, high = wilson(hit * worth, n * worth) or (None, None)
         return Figure(hit / n, low, high, n, runs)
 
@@ -269,8 +270,11 @@ def of_levels(candidates: Sequence[Candidate], load: str, figure: declarations.F
     """A figure of summary.json's levels that has no interval of its own."""
     parts: dict[str, list[Figure]] = {}
     for one in candidates:
-        values = [figure.read(level) for level in one.levels.get(load, ())]
-        parts[one.name] = [Figure(float(value)) for value in values if value is not None]
+        parts[one.name] = []
+        for level in one.levels.get(load, ()):
+            value = figure.read(level)
+            if value is not None:
+                parts[one.name].append(Figure(float(value)))
     return combined(parts)
 
 
@@ -283,22 +287,26 @@ def _memory(one: Candidate, load: str) -> Figure | None:
         runs += 1
         gpu = level.gpu_memory_peak_bytes or 0
         if level.server_memory_peak_bytes + gpu > most:
-            most, source = level.server_memory_peak_bytes + gpu, level.gpu_memory_source if gpu else None
+            most = level.server_memory_peak_bytes + gpu
+            source = level.gpu_memory_source if gpu else None
     if not runs:
         return None
-    # A driver that tells no process's share tells the device's, which others may use.
-    words = "resident" if source is None else "resident and on the GPU"
-    if source == "device":
+    words = "resident"
+    if source is not None:
+        words = "resident and on the GPU"
+    if source == "device":  # a driver that tells no process's share tells the device's
         words += ", where others may hold some too"
     return Figure(float(most), runs=runs, source=words)
 
 
 def _disk(one: Candidate) -> Figure | None:
     sources = {
-        "disk_bytes": "as the server reports" if one.facts.get("disk_source") == "server" else "of its files",
+        "disk_bytes": "of its files",
         "size_bytes": "as the server lists it",
         "told_bytes": "as models.json says",
     }
+    if one.facts.get("disk_source") == "server":
+        sources["disk_bytes"] = "as the server reports"
     for fact, source in sources.items():
         if one.facts.get(fact):
             return Figure(float(one.facts[fact]), source=source)
@@ -314,7 +322,7 @@ def _per_characters(candidates: Sequence[Candidate], load: str, per_tokens: str)
             spent, tokens = getattr(level, per_tokens), (level.output_tokens or NOTHING).total
             if spent and tokens and level.characters:
                 parts.setdefault(one.name, []).append(Figure(spent * tokens / level.characters))
-                sources[one.name] = str(level.energy_source)
+                sources[one.name] = level.energy_source or "price per hour"
     return {name: replace(figure, source=sources[name]) for name, figure in combined(parts).items()}
 
 
@@ -328,15 +336,20 @@ def scoring_methods(candidates: Sequence[Candidate]) -> set[str | None]:
 
 def _over_runs(rows: Iterable[Rating | Passed | None], source: str = "") -> Figure | None:
     """The mean over the runs; their prompts are the same, so that more runs make the interval no narrower."""
-    some = [row for row in rows if row is not None]
-    if not some:
+    values, intervals, prompts = [], [], 0
+    for row in rows:
+        if row is None:
+            continue
+        values.append(row.mean if isinstance(row, Rating) else row.pass_rate)
+        prompts = max(prompts, row.n)
+        if row.ci95 is not None:
+            intervals.append(row.ci95)
+    if not values:
         return None
-    values = [row.mean if isinstance(row, Rating) else row.pass_rate for row in some]
-    intervals = [row.ci95 for row in some if row.ci95 is not None]
     low = high = None
-    if len(intervals) == len(some):
-        low, high = (math.fsum(ends) / len(some) for ends in zip(*intervals, strict=True))
-    return Figure(math.fsum(values) / len(some), low, high, max(row.n for row in some), len(some), source)
+    if len(intervals) == len(values):
+        low, high = map(fmean, zip(*intervals, strict=True))
+    return Figure(fmean(values), low, high, prompts, len(values), source)
 
 
 def licence(one: Candidate) -> str | None:
@@ -394,6 +407,8 @@ def _of_bound(bound: Bound, candidates: Sequence[Candidate], load: str) -> Figur
         return of_times(candidates, load, bound.metric, bound.statistic, with_failures=True)
     if bound.figure.counts is not None:
         return of_shares(candidates, load, bound.figure)
+    if bound.figure.is_median:
+        return of_times(candidates, load, bound.metric, "p50")
     # The goodput of a run is that of its own SLO, which summary.json has counted.
     if bound.figure.unit == "/s" and "verdict" in bound.figure.doors and bound.metric != "goodput":
         return of_rates(candidates, load, bound.metric)
@@ -404,10 +419,11 @@ def _of_word(need: Need, one: Candidate) -> Met:
     word = {"licence": licence(one), "model": one.model, "device": one.device}[need.name]
     if word is None:
         return Met(need.text, need.name, "unknown", sure=None, value=None)
-    good = word.lower() in need.words
+    words = {word.lower()}
     if need.name == "device":  # "cpu+gpu" runs on the first of both
-        good = good or word.lower().split("+")[0] in need.words
-    return Met(need.text, need.name, "met" if good else "missed", sure=True, value=word)
+        words.add(word.lower().split("+")[0])
+    outcome: Outcome = "missed" if words.isdisjoint(need.words) else "met"
+    return Met(need.text, need.name, outcome, sure=True, value=word)
 
 
 def _of_figure(need: Need, bound: Bound, figure: Figure | None) -> Met:

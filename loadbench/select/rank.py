@@ -15,10 +15,12 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter, mul
 
 import numpy as np
 
 from loadbench.errors import UsageError
+from loadbench.scenario.files import is_list
 from loadbench.select.needs import Figure, declared, is_speed, points
 from loadbench.store.record import Flags, Reals
 from loadbench.text import nearest, shown
@@ -54,8 +56,8 @@ CRITERIA = (
 )
 """Tokens per second are shown and do not count unless somebody weighs them: models cut the same text into more or fewer
 of them. A licence is a need before it is a matter of degree."""
-NAMES = tuple(one.name for one in CRITERIA)
 USUAL: Mapping[str, float] = {one.name: one.weight for one in CRITERIA}
+NAMES = tuple(USUAL)
 _SAME = {"license": "licence", "energy": "cost", "ttft": "latency", "speed": "latency"}
 
 
@@ -95,7 +97,7 @@ def policy(data: object = None, changes: Sequence[str] = (), where: str = "--wei
         raise UsageError(f'{where}: must be a table of weights, as {{"latency": 3, "quality": 2}}')
     table = dict(data or {})
     needs, licences = table.pop("needs", []), table.pop("licences", table.pop("licenses", {}))
-    if not isinstance(needs, list) or not all(isinstance(need, str) for need in needs):
+    if not is_list(needs, str):
         raise UsageError(f'{where}: needs is {shown(needs)}: must be a list of texts, as ["ttft_p95<1s"]')
     if not isinstance(licences, Mapping):
         raise UsageError(f'{where}: licences is {shown(licences)}: must be a table, as {{"mit": 1}}')
@@ -109,11 +111,12 @@ def policy(data: object = None, changes: Sequence[str] = (), where: str = "--wei
         weights[_criterion(name.strip(), "--weight")] = _weight(value.strip(), f"--weight {name.strip()}")
     if not math.fsum(weights.values()) > 0:
         raise UsageError(f"{where}: every weight is 0: give one of {', '.join(NAMES)} more")
+    known: dict[str, float] = {}
     for name, value in licences.items():
         if isinstance(value, Mapping):  # TOML reads apache-2.0 = 1 as a table
             raise UsageError(f"{where}: licences.{name} is {shown(value)}: put names with a dot into quotes")
-    known = {str(name).strip().lower(): _weight(value, f"{where}: licences.{name}") for name, value in licences.items()}
-    if any(value > 1 for value in known.values()):
+        known[str(name).strip().lower()] = _weight(value, f"{where}: licences.{name}")
+    if max(known.values(), default=0) > 1:
         raise UsageError(f"{where}: a licence is worth from 0 to 1")
     return Policy(weights, known, tuple(needs), usual=data is None and not changes)
 
@@ -148,12 +151,13 @@ def shares(weights: Mapping[str, float], known: Mapping[str, int]) -> dict[str, 
     """
     parts: dict[str, float] = {}
     for one in CRITERIA:
-        figures = [name for name in one.figures if known.get(name)]
-        if one.instead and figures:
-            figures = [max(figures, key=lambda name: known[name])]
+        figures = list(filter(known.get, one.figures))
+        if not figures or not weights.get(one.name):
+            continue
+        if one.instead:
+            figures = [max(figures, key=known.__getitem__)]
         for name in figures:
-            if weights.get(one.name):
-                parts[name] = weights[one.name] / len(figures)
+            parts[name] = weights[one.name] / len(figures)
     whole = math.fsum(parts.values())
     return {name: part / whole for name, part in parts.items()}
 
@@ -196,38 +200,42 @@ _Z = 1.959964
 
 def grid(names: Sequence[str], found: Mapping[str, Mapping[str, Figure]]) -> Grid:
     """The logarithms of the candidates' figures, which are given by figure and candidate, and of their doubts."""
-    figures = tuple(name for name, known in found.items() if any(one in known for one in names))
+    figures = tuple(name for name, known in found.items() if not known.keys().isdisjoint(names))
     shape = (len(names), len(figures))
     logs, down, up = np.full(shape, np.nan), np.zeros(shape), np.zeros(shape)
     for k, figure in enumerate(figures):
         for i, name in enumerate(names):
             one = found[figure].get(name)
-            value = None if one is None else goodness(figure, one.value)
-            if one is None or value is None:
+            if one is None:
+                continue
+            value, low, high = goodness(figure, one.value), goodness(figure, one.low), goodness(figure, one.high)
+            if value is None:
                 continue
             logs[i, k] = value
-            low = None if one.low is None else goodness(figure, one.low)
-            high = None if one.high is None else goodness(figure, one.high)
             if low is not None and high is not None:  # the other way round where less is better
                 down[i, k] = max(0.0, value - min(low, high)) / _Z
                 up[i, k] = max(0.0, max(low, high) - value) / _Z
             elif one.n and one.low is None:
                 down[i, k] = up[i, k] = UNSURE
-    return Grid(tuple(names), figures, logs, down, up, np.array([is_speed(name) for name in figures], dtype=bool))
+    return Grid(tuple(names), figures, logs, down, up, np.array(list(map(is_speed, figures)), dtype=bool))
 
 
-def goodness(figure: str, value: float) -> float | None:
+def goodness(figure: str, value: float | None) -> float | None:
     """The logarithm of how good a value is; None of one that has none.
 
     >>> goodness("ttft_p95", 200.0) > goodness("ttft_p95", 400.0), goodness("rules", 0.0), goodness("memory", 0.0)
     (True, 0.0, None)
     """
+    if value is None:
+        return None
     scale = points(figure)
     if scale is not None:
         return value * scale * STEP
     if not value > 0:
         return None
-    return math.log(value) if declared(figure).figure.more_is_better else -math.log(value)
+    if declared(figure).figure.more_is_better:
+        return math.log(value)
+    return -math.log(value)
 
 
 def ratios(logs: Reals) -> Reals:
@@ -336,11 +344,13 @@ def wins(
     z = np.where(grid.speed, run, own)
     drawn = grid.logs + np.where(z < 0, grid.down, grid.up) * z
     factors = generator.uniform(1 - SPREAD, 1 + SPREAD, (draws, columns))
-    other = weights * factors[:, list(groups) if groups is not None else slice(None)]
+    if groups is not None:
+        factors = factors[:, list(groups)]
+    other = weights * factors
     other = other / other.sum(axis=1, keepdims=True)
-    fixed = np.broadcast_to(filled(grid.logs), drawn.shape)
     again = filled(drawn)
-    by_weights, by_both = (np.einsum("drc,dc->dr", logs, other) for logs in (fixed, again))
+    by_weights = np.einsum("rc,dc->dr", filled(grid.logs), other)
+    by_both = np.einsum("drc,dc->dr", again, other)
     return Wins(_first(again @ weights), _first(by_weights), _first(by_both))
 
 
@@ -379,7 +389,7 @@ class OtherFigure:
 
 @dataclass(frozen=True, slots=True)
 class Unmeasured:
-    """A candidate that would win if a figure of it that nobody knows were as good as the winner's."""
+    """A candidate that would win if an unknown figure of it were as good as the winner's."""
 
     name: str
     figure: str
@@ -409,24 +419,24 @@ def other_weight(
         shares: Of the figures, which sum to 1.
         winner: Its row.
     """
-    found = None
-    for criterion in dict.fromkeys(criterion_of(name).name for name in figures):
-        mine = [k for k, name in enumerate(figures) if criterion_of(name).name == criterion and shares[k] > 0]
-        share = math.fsum(shares[k] for k in mine)
+    found, nearest = None, math.inf
+    columns: dict[str, list[int]] = {}
+    for k, name in enumerate(figures):
+        columns.setdefault(criterion_of(name).name, []).append(k)
+    for criterion, own in columns.items():
+        share = math.fsum(shares[k] for k in own)
         if not 0 < share < 1:
             continue
         for i, name in enumerate(names):
-            lead = (ratios[winner] - ratios[i]).tolist()
-            whole = math.fsum(share * ahead for share, ahead in zip(shares, lead, strict=True))
-            by_it = math.fsum(shares[k] * lead[k] for k in mine)
+            ahead = ((ratios[winner] - ratios[i]) * shares).tolist()
             # How far the winner is ahead by this criterion alone, and by the others alone.
-            own, others = by_it / share, (whole - by_it) / (1 - share)
-            if i == winner or others == own:
+            by_it = math.fsum(ahead[k] for k in own)
+            others, by_it = (math.fsum(ahead) - by_it) / (1 - share), by_it / share
+            if i == winner or others == by_it:
                 continue
-            needed = others / (others - own)
-            nearest = math.inf if found is None else abs(found.needed - found.share)
+            needed = others / (others - by_it)
             if _LEAST < needed < 1 - _LEAST and abs(needed - share) < nearest:
-                found = OtherWeight(criterion, share, needed, name)
+                found, nearest = OtherWeight(criterion, share, needed, name), abs(needed - share)
     return found
 
 
@@ -440,7 +450,7 @@ def other_figures(
     Args:
         lead: By figure, how far the winner is ahead as a logarithm.
     """
-    behind = math.fsum(share * ahead for share, ahead in zip(shares, lead, strict=True))
+    behind = math.fsum(map(mul, shares, lead))
     found = []
     for figure, share in zip(figures, shares, strict=True):
         one, scale = declared(figure).figure, points(figure)
@@ -452,7 +462,9 @@ def other_figures(
             needed = value * factor if one.more_is_better else value / factor
         else:
             needed = value + gain / STEP / scale
-            if needed > (5.0 if one.unit == "points" else 1.0):
+            top = 5.0 if one.unit == "points" else 1.0
+            if needed > top:
                 continue
         found.append((gain, OtherFigure(name, figure, factor, value, needed)))
-    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+    found.sort(key=itemgetter(0))
+    return [one for _, one in found]

@@ -110,4 +110,6 @@ def base_url(host: str, port: int) -> str:
     ('http://127.0.0.1:8080/v1', 'http://[::1]:8080/v1')
     """
     name = near(host)
-    return f"http://[{name}]:{port}/v1" if ":" in name else f"http://{name}:{port}/v1"
+    if ":" in name:
+        name = f"[{name}]"
+    return f"http://{name}:{port}/v1"

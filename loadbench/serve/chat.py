@@ -29,7 +29,10 @@ class Refused(Exception):
         self.status, self.message, self.param, self.code = status, message, param, code
 
     def body(self) -> bytes:
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        kind = "invalid_request_error"
+        if self.status >= 500:
+            kind = "server_error"
+        # Clients tell these two from a mistake in the request: they ask for a key, or come again later.
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
         return encoded({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
 
@@ -53,7 +56,9 @@ def is_local_address(address: str) -> bool:
     >>> is_local_address("::1"), is_local_address("0.0.0.0")
     (True, False)
     """
-    return is_local_name(f"[{address}]" if ":" in address else address)
+    if ":" in address:
+        address = f"[{address}]"
+    return is_local_name(address)
 
 
 class Admission:
@@ -68,12 +73,15 @@ class Admission:
     """
 
     def __init__(self, host: str, key: str | None) -> None:
-        self._bearer = None if key is None else f"Bearer {key}".encode()
+        self._bearer: bytes | None = None
+        if key is not None:
+            self._bearer = f"Bearer {key}".encode()
         self._local = is_local_address(host)
 
     def refusal(self, host: str, origin: str | None, authorization: bytes) -> Refused | None:
         """Why a request is not answered; None for one that is."""
         if self._bearer is not None:
+            # In constant time: how long a comparison takes would say how much of a guess is right.
             if hmac.compare_digest(authorization, self._bearer):
                 return None
             return Refused(401, "This server wants an API key.", code="invalid_api_key")
@@ -150,10 +158,13 @@ def read(body: bytes, *, text_only: bool = False, most_tokens: int | None = None
 
 
 def _max_tokens(fields: Mapping[str, object], most: int | None) -> int | None:
-    name = "max_completion_tokens" if fields.get("max_completion_tokens") is not None else "max_tokens"
+    name = "max_completion_tokens"
+    if fields.get(name) is None:
+        name = "max_tokens"
     limit = fields.get(name)
     if limit is None:
         return None
+    # JSON's true is an int of Python's.
     if isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1 and (most is None or limit <= most):
         return limit
     bounds = "of 1 or more" if most is None else f"from 1 to {most:,}"
@@ -178,15 +189,19 @@ def _text(content: object, where: str, text_only: bool) -> str:
         return ""
     if isinstance(content, str):
         return content
-    kinds = "text parts: adapters take text" if text_only else "parts"
+    kinds, space = "parts", " "
+    if text_only:
+        kinds, space = "text parts: adapters take text", ""
     refusal = Refused(400, f"{where}.content must be a string or a list of {kinds}.", where)
     if not isinstance(content, list):
         raise refusal
     texts = []
     for part in content:
-        text = part.get("text") if isinstance(part, dict) else None
+        if not isinstance(part, dict):
+            part = {}
+        text = part.get("text")
         if isinstance(text, str) and (not text_only or part.get("type") == "text"):
             texts.append(text)
         elif text_only:
             raise refusal
-    return ("" if text_only else " ").join(texts)
+    return space.join(texts)

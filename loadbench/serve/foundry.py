@@ -117,7 +117,9 @@ def has_models(cache: Path) -> bool:
         registered = json.loads(read_bytes(cache / REGISTERED))
     except (OSError, ValueError, RecursionError):
         return False
-    models = registered.get("models") if isinstance(registered, dict) else None
+    if not isinstance(registered, dict):
+        return False
+    models = registered.get("models")
     return isinstance(models, list) and bool(models)
 
 
@@ -153,18 +155,23 @@ def id_of(folder: Path, name: str | None) -> str:
             name = f"{name}-{_variant(settings)}"
     if not _ID.fullmatch(name):
         raise UsageError(f"{name!r} is no model id: write it as my-model-generic-cpu:1, the number is its version")
-    return name if ":" in name else f"{name}:1"
+    if ":" not in name:
+        name = f"{name}:1"
+    return name
 
 
 def _variant(settings: dict[str, object]) -> str:
     """How the id ends: for the first execution provider that the settings name, else for the processor."""
     providers: object = settings
     for key in ("model", "decoder", "session_options", "provider_options"):
-        providers = providers.get(key) if isinstance(providers, dict) else None
-    for provider in providers if isinstance(providers, list) else ():
-        for name in provider:
-            return _VARIANTS.get(str(name).lower(), "generic-cpu")
-    return "generic-cpu"
+        if not isinstance(providers, dict):
+            return "generic-cpu"
+        providers = providers.get(key)
+    if not isinstance(providers, list):
+        return "generic-cpu"
+    # A list of objects, each with a provider as its only key.
+    first = next(itertools.chain.from_iterable(providers), "")
+    return _VARIANTS.get(str(first).lower(), "generic-cpu")
 
 
 # -- the runtime
@@ -222,6 +229,7 @@ class Runtime:
         self._ready = Question(0, "start")
         self._questions = {0: self._ready}
         self._over, self._last_line = False, ""
+        # A pipe that nobody reads fills up, and its writer blocks: the child would hang.
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_log, self._read)]
         for reader in self._readers:
             reader.start()
@@ -323,7 +331,9 @@ class Runtime:
 
     def path(self, id: str) -> Path | None:
         path = self._ask("path", model=id)
-        return Path(path) if path else None
+        if not path:
+            return None
+        return Path(path)
 
     def stop(self) -> None:
         """Ask it to stop, kill it where it does not, and wait for the last of what it says."""
@@ -340,10 +350,13 @@ class Runtime:
             row[name] = whole(row[name])
         for name in ("aliases", "capabilities"):
             row[name] = tuple(row[name])
-        base_url = self._root + LOCAL if is_registered and self._root else None
-        facts = ModelFacts(**row, base_url=base_url)
+        facts = ModelFacts(**row)
         facts = dataclasses.replace(facts, licence=licence_name(facts.licence))
-        return registered(facts) if is_registered else placed(facts)
+        if not is_registered:
+            return placed(facts)
+        if self._root:
+            facts = dataclasses.replace(facts, base_url=self._root + LOCAL)
+        return registered(facts)
 
     @contextlib.contextmanager
     def _asked(self, call: str, **arguments: object) -> Iterator[Question]:
@@ -405,7 +418,7 @@ class Runtime:
                     self._note(answer.note)
                 elif (question := self._questions.get(answer.id)) is not None:
                     question.answers.put(answer)
-        finally:
+        finally:  # whoever waits for an answer gets one, whatever became of the child
             self._over = True
             for question in list(self._questions.values()):
                 question.answers.put(_ENDED)
@@ -461,6 +474,8 @@ def start(
         raise LoadbenchError(reason)
     cache = expanded(cache or cache_folder(os.environ, home()), "--cache-dir").absolute()
     catalog_url = catalog_url or os.environ.get("LOADBENCH_CATALOG_URL") or None
-    words = [str(cache)] if catalog_url is None else [str(cache), catalog_url]
+    words = [str(cache)]
+    if catalog_url is not None:
+        words.append(catalog_url)
     with running(machine.python("loadbench.serve.foundry_sdk", *words), cache, progress) as runtime:
         yield runtime

@@ -189,12 +189,15 @@ class Sdk:
     def _open(self) -> FoundryLocalManager:
         from foundry_local_sdk import Configuration, FoundryLocalManager, LogLevel
 
+        catalogues: list[tuple[str, str | None]] | None = None
+        if self._catalogue:
+            catalogues = [(self._catalogue, None)]
         settings = Configuration(
             app_name="loadbench",  # after it the SDK names its folder in the user's home
             model_cache_dir=str(self._cache),
             log_level=LogLevel.ERROR,
             web=Configuration.WebService(urls=f"http://127.0.0.1:{self._port}"),
-            catalog_urls=[(self._catalogue, None)] if self._catalogue else None,
+            catalog_urls=catalogues,
             disable_nonessential_telemetry=True,
         )
         with _translated(lambda message: LoadbenchError(f"Foundry Local cannot start: {message}")):
@@ -206,10 +209,12 @@ class Sdk:
     def _each(self) -> Iterator[tuple[bool, IModel]]:
         """Each variant, and whether it was registered; the local catalogue first: it asks no network."""
         for model in self._local.list_models():
-            yield from ((True, variant) for variant in model.variants)
+            for variant in model.variants:
+                yield True, variant
         self._seek_providers()
         for model in self._runtime.catalog.list_models():
-            yield from ((False, variant) for variant in model.variants)
+            for variant in model.variants:
+                yield False, variant
 
     def _find(self, model: str) -> tuple[bool, IModel]:
         """A variant by its full id; TargetError where there is none, or no catalogue."""
@@ -219,7 +224,9 @@ class Sdk:
                 return registered, variant
             known.append(variant.id)
         if not known:  # no catalogue: the runtime then lists nothing, and raises nothing
-            where = f" at {self._catalogue}" if self._catalogue else ""
+            where = ""
+            if self._catalogue:
+                where = f" at {self._catalogue}"
             raise TargetError(
                 f"Foundry Local's catalogue{where} cannot be reached, and none was read before: connect to the "
                 "network, or register a model of your own: loadbench models register FOLDER"
@@ -265,21 +272,28 @@ def _translated(error: Callable[[str], LoadbenchError]) -> Iterator[None]:
 
 def _row(model: IModel, registered: bool) -> Row:
     info = model.info
-    runtime = info.runtime
-    capabilities = (info.capabilities or "").split(",")
+    device, provider = None, None
+    if runtime := info.runtime:
+        provider = runtime.execution_provider or None
+        if runtime.device_type:
+            device = str(runtime.device_type)
+    aliases = []
+    if model.alias and model.alias != model.id:
+        aliases.append(model.alias)
+    capabilities = map(str.strip, (info.capabilities or "").split(","))
     return {
         "registered": registered,
         "id": model.id,
-        "aliases": [model.alias] if model.alias and model.alias != model.id else [],
+        "aliases": aliases,
         "loaded": model.is_loaded,
         "cached": model.is_cached,
         "size_bytes": _size_bytes(model),
         "context": model.context_length,
-        "device": str(runtime.device_type) if runtime and runtime.device_type else None,
-        "execution_provider": (runtime and runtime.execution_provider) or None,
+        "device": device,
+        "execution_provider": provider,
         "licence": info.license,
         "task": info.task,
-        "capabilities": [word.strip() for word in capabilities if word.strip()],
+        "capabilities": list(filter(None, capabilities)),
     }
 
 
@@ -400,7 +414,9 @@ def _try(
         return ""
     if stopped_s is not None:
         return f"it made no progress for {stall_s:g} s"
-    return _why(model.id, error[0]) if error else "the SDK says that it ended, and the model is not there"
+    if error:
+        return _why(model.id, error[0])
+    return "the SDK says that it ended, and the model is not there"
 
 
 def _why(model: str, error: Exception) -> str:
@@ -473,7 +489,9 @@ def unknown(name: str, known: Iterable[str]) -> TargetError:
     """
     names = {each.lower(): each for each in known}
     near = [names[each] for each in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "see loadbench models list"
+    hint = "see loadbench models list"
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
     return TargetError(f"Foundry Local knows no model {name!r}; {hint}")
 
 

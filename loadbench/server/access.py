@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import ssl
 import stat
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,9 @@ def read_key(name: str | None, environ: Mapping[str, str]) -> str | None:
         return None
     key = environ.get(name, "").strip()
     if not key:
-        option = "--api-key-env" if looks_like_a_key(name) else f"--api-key-env {name}"
+        option = "--api-key-env"
+        if not looks_like_a_key(name):
+            option += f" {name}"
         raise UsageError(f"{option}: that environment variable is not set; put the key in it")
     return key
 
@@ -59,7 +62,9 @@ def read_key_file(path: Path) -> str:
     Raises:
         UsageError: It cannot be read, or holds no key. No message shows what is in it, or a name that looks like one.
     """
-    option = "--api-key-file" if looks_like_a_key(path.name) else f"--api-key-file {path}"
+    option = "--api-key-file"
+    if not looks_like_a_key(path.name):
+        option += f" {path}"
     try:
         key = read_bytes(path, LARGEST_KEY_BYTES, pipes=True).decode("utf-8-sig").strip()
     except UnicodeDecodeError:
@@ -102,7 +107,7 @@ def request_headers(headers: Mapping[str, str] | None, key: str | None) -> dict[
     key = (key or "").strip()
     if not _printable(key):
         raise UsageError("the API key holds a line break or a sign outside ASCII: mend the variable it comes from")
-    if key and not any(name.lower() == "authorization" for name in sent):
+    if key and "authorization" not in map(str.lower, sent):
         sent["Authorization"] = f"Bearer {key}"
     return sent
 
@@ -123,11 +128,15 @@ def open_http(
     this one. On plain http nothing is verified and no TLS context is made: that costs 20 ms (200 with stock httpx).
     """
     base_url = normalise(endpoint)
+    tls: ssl.SSLContext | bool = False
+    if base_url.startswith("https:"):
+        tls = tls_context(ca_file=ca_file, insecure=not verify)
+    proxy = proxy_of(base_url) if transport is None else None
     return httpx.AsyncClient(
         headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
         params=query(base_url),
-        verify=tls_context(ca_file=ca_file, insecure=not verify) if base_url.startswith("https:") else False,
-        proxy=proxy_of(base_url) if transport is None else None,
+        verify=tls,
+        proxy=proxy,
         trust_env=False,  # one reading of the environment, for measured requests too
         transport=transport,
         follow_redirects=False,
@@ -151,8 +160,9 @@ def proxy_of(base_url: str) -> str | None:
     setting = _proxy(base_url)
     if setting is None:
         return None
-    variable, value = setting
-    url = value if "://" in value else f"http://{value}"  # as curl and httpx read it
+    variable, url = setting
+    if "://" not in url:
+        url = f"http://{url}"  # as curl and httpx read it
     scheme = url.partition("://")[0].lower()
     try:
         parts = urlsplit(url)
@@ -179,7 +189,9 @@ def _proxy(base_url: str) -> tuple[str, str] | None:
         return None
     parts = urlsplit(base_url)
     proxies = urllib.request.getproxies()
-    scheme = parts.scheme if proxies.get(parts.scheme) else "all"
+    scheme = parts.scheme
+    if not proxies.get(scheme):
+        scheme = "all"
     value = proxies.get(scheme)
     if not value or urllib.request.proxy_bypass(parts.netloc):
         return None
@@ -259,9 +271,10 @@ class Secrets:
         seen: set[int] = set()
         while error is not None and id(error) not in seen:
             seen.add(id(error))
-            error.args = tuple(self.hidden(word) if isinstance(word, str) else word for word in error.args)
-            for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-                self.hide(inner)
+            error.args = tuple(map(self.hidden_in, error.args))
+            if isinstance(error, BaseExceptionGroup):
+                for inner in error.exceptions:
+                    self.hide(inner)
             error = error.__cause__ or error.__context__
 
 
@@ -277,5 +290,5 @@ def _parts(value: str) -> Iterator[str]:
             return
         yield user
         yield user.partition(":")[2]
-    for cookie in value.split(";") if "=" in value else ():
+    for cookie in value.split(";"):
         yield cookie.partition("=")[2].strip()

@@ -54,7 +54,7 @@ class NotReady(TargetError):
     """
 
     def __init__(self, problem: str, advice: str | None = None, *, listless: bool = False) -> None:
-        super().__init__(f"{problem}; {advice}" if advice else problem)
+        super().__init__("; ".join(filter(None, (problem, advice))))
         self.problem, self.listless = problem, listless
 
 
@@ -94,18 +94,27 @@ async def call(
         except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
             Secrets.of(http.headers).hide(error)
             raise _failed(url, error, connect_s, within_s) from error
-        retry_s = retry_after_s(response.headers.multi_items())
-        wait_s = pause_s if retry_s is None else retry_s
+        wait_s = retry_after_s(response.headers.multi_items())
+        if wait_s is None:
+            wait_s = pause_s
         if not again or response.status_code != 429 or math.isinf(pause_s) or now_s() + wait_s >= end_s:
             break
         await asyncio.sleep(wait_s)
     # As it would be from a server that repeats no key, in its headers neither.
-    secrets, found, headers = Secrets.of(http.headers), read_json(response.content), response.headers.multi_items()
-    body = response.text if found is None else found
-    clean, clean_headers = secrets.hidden_in(body), [(name, secrets.hidden(value)) for name, value in headers]
-    if clean == body and clean_headers == headers:
+    secrets, headers, content = Secrets.of(http.headers), response.headers.multi_items(), response.content
+    clean_headers = [(name, secrets.hidden(value)) for name, value in headers]
+    said = read_json(content)
+    if said is None:
+        text = secrets.hidden(response.text)
+        if text != response.text:
+            content = text.encode()
+    else:
+        # Not in its bytes, where escapes may hide a key.
+        clean = secrets.hidden_in(said)
+        if clean != said:
+            content = orjson.dumps(clean)
+    if content is response.content and clean_headers == headers:
         return response
-    content = clean.encode() if isinstance(clean, str) and found is None else orjson.dumps(clean)
     return _anew(response, clean_headers, content)
 
 
@@ -119,7 +128,9 @@ async def ask_json(http: httpx.AsyncClient, url: str, *, within_s: float, docume
         response = await call(http, method, url, within_s=within_s, document=document)
     except TargetError:
         return None
-    return read_json(response.content) if response.status_code == 200 else None
+    if response.status_code != 200:
+        return None
+    return read_json(response.content)
 
 
 async def ask_all(http: httpx.AsyncClient, urls: Iterable[str], within_s: float) -> list[object]:
@@ -189,11 +200,10 @@ async def _whole(streamed: httpx.Response) -> httpx.Response:
 def _anew(response: httpx.Response, headers: list[tuple[str, str]], content: bytes) -> httpx.Response:
     """The response with these headers and this body, as it is after decompression."""
     as_sent = response.headers.encoding  # httpx itself would take ASCII alone
-    as_bytes = [
-        (name.encode(as_sent), value.encode(as_sent))
-        for name, value in headers
-        if name.lower() not in ("content-encoding", "content-length")
-    ]
+    as_bytes = []
+    for name, value in headers:
+        if name.lower() not in ("content-encoding", "content-length"):
+            as_bytes.append((name.encode(as_sent), value.encode(as_sent)))
     made = httpx.Response(response.status_code, headers=as_bytes, content=content, request=response.request)
     # A server may name any of Python's codecs, those of zip, hex and punycode among them: httpx would use it.
     made.encoding = "utf-8"
@@ -211,8 +221,9 @@ def read_json(content: bytes | str) -> object:
         document: object = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
-    # orjson takes 1,000 levels; whatever walks through them afterwards does not.
-    return None if is_deep(document, DEEPEST) else document
+    if is_deep(document, DEEPEST):
+        return None  # orjson takes 1,000 levels; whatever walks through them afterwards does not
+    return document
 
 
 def excess(response: httpx.Response) -> str | None:
@@ -224,17 +235,23 @@ def excess(response: httpx.Response) -> str | None:
         deep = is_deep(orjson.loads(response.content), DEEPEST)
     except orjson.JSONDecodeError as error:
         deep = error.msg.startswith(("depth limit", "Recursion limit"))  # orjson's of 3.11 and of older ones
-    return f"answers JSON that is nested deeper than {DEEPEST} levels" if deep else None
+    if not deep:
+        return None
+    return f"answers JSON that is nested deeper than {DEEPEST} levels"
 
 
 def message_of(response: httpx.Response, http: httpx.AsyncClient) -> str:
     """What the server says in its body, one line and without our key, which servers like to echo; may be empty."""
     document = read_json(response.content)
-    message = document.get("error", document) if isinstance(document, dict) else document
+    message = document
+    if document is None:
+        message = without_markup(response.text)
+    if isinstance(message, dict):
+        message = message.get("error", message)  # {"error": {"message": ...}} as OpenAI, {"error": ...} as Ollama
     if isinstance(message, dict):
         message = message.get("message") or message.get("detail")
     if not isinstance(message, str):
-        message = without_markup(response.text) if document is None else ""
+        return ""
     return one_line(Secrets.of(http.headers).hidden(message))
 
 
@@ -247,8 +264,9 @@ def without_markup(text: str) -> str:
     beginning = text[:_PAGE_BEGINNING]
     if not beginning.lstrip().startswith("<") or not _PAGE.search(beginning):
         return text
-    title = _TITLE.search(beginning)
-    return html.unescape(title[2] if title else _TAG.sub(" ", beginning)).strip()
+    if title := _TITLE.search(beginning):
+        return html.unescape(title[2]).strip()
+    return html.unescape(_TAG.sub(" ", beginning)).strip()
 
 
 def retry_after_s(headers: Iterable[tuple[str, str]], now_s: float | None = None) -> float | None:
@@ -266,13 +284,18 @@ def retry_after_s(headers: Iterable[tuple[str, str]], now_s: float | None = None
             seconds = float(values.get(name, "")) * unit_s
         except ValueError:
             continue
-        return seconds if 0 <= seconds < float("inf") else None
+        if 0 <= seconds < math.inf:
+            return seconds
+        return None
     try:
         until = parsedate_to_datetime(values.get("retry-after", ""))
     except (ValueError, TypeError):
         return None
-    until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
-    return max(0.0, until.timestamp() - (time.time() if now_s is None else now_s))
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    if now_s is None:
+        now_s = time.time()
+    return max(0.0, until.timestamp() - now_s)
 
 
 # -- why no answer came
@@ -334,22 +357,29 @@ def _unreachable(url: str, error: httpx.TransportError) -> TargetError:
 
 
 def _refusal(error: httpx.TransportError, causes: list[BaseException]) -> str:
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return "connection refused"
-    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    reason = one_line(reasons[-1] if reasons else str(error))
-    # asyncio's words, with an address that the message names already.
-    return "no connection" if reason.startswith("Connect call failed") else reason
+    reason = str(error)
+    for cause in causes:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(cause, OSError) and cause.strerror:
+            reason = cause.strerror
+    if reason.startswith("Connect call failed"):
+        return "no connection"  # those were asyncio's words, with an address that the message names already
+    return one_line(reason)
 
 
 def _tls_error(origin: str, error: ssl.SSLError | None, message: str) -> TargetError:
-    if isinstance(error, ssl.SSLCertVerificationError) or "certificate" in message.lower():
-        why = one_line(error.verify_message) if isinstance(error, ssl.SSLCertVerificationError) else message
+    why = message if "certificate" in message.lower() else ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = one_line(error.verify_message)
+    if why:
         return TargetError(
             f"the TLS certificate of {origin} is not trusted ({why}): "
             "name its issuer with --ca-file FILE, or skip the check with --insecure"
         )
-    reason = (error.reason if error is not None else None) or message
+    reason = message
+    if error is not None and error.reason:
+        reason = error.reason
     if any(sign in reason for sign in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")):
         return TargetError(f"{origin} does not speak TLS: write http:// instead of https://")
     return TargetError(
@@ -413,8 +443,7 @@ def read_metrics(text: str) -> dict[str, float]:
     {'a': 5.0, 'b{why="stop"}': 40.0}
     """
     if text.startswith('"'):  # some builds of llama.cpp send the text as a JSON string (ggml-org/llama.cpp#17384)
-        inner = read_json(text)
-        text = inner if isinstance(inner, str) else ""
+        text = str(read_json(text) or "")
     series: dict[str, list[float]] = {}
     for line in text.splitlines():
         if line.startswith("#") or len(line) > MAX_LINE:
@@ -429,14 +458,15 @@ def read_metrics(text: str) -> dict[str, float]:
             value = float(sample[3])
         except ValueError:
             continue
-        is_new = name not in series
-        if (
-            not abs(value) <= MOST_FIGURE or len(name) > MAX_NAME or (is_new and len(series) >= MAX_NAMES)
-        ):  # NaN is not <=
+        is_too_many = name not in series and len(series) >= MAX_NAMES
+        if not abs(value) <= MOST_FIGURE or len(name) > MAX_NAME or is_too_many:  # NaN is not <=
             continue
         series.setdefault(name, []).append(value)
     figures = {}
     for name, values in series.items():
-        total = math.fsum(values)
-        figures[name] = total / len(values) if name.partition("{")[0].endswith(_SHARES) else total
-    return {name: value for name, value in figures.items() if abs(value) <= MOST_FIGURE}
+        figure = math.fsum(values)
+        if name.partition("{")[0].endswith(_SHARES):
+            figure /= len(values)
+        if abs(figure) <= MOST_FIGURE:
+            figures[name] = figure
+    return figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from loadbench.server.foundry import short_provider, stem_of_id, version_of_id, 
 from loadbench.server.lookup import VENDORS
 from loadbench.server.vendor import Reading
 
-_NO_CHAT = ("embed", "speech", "transcri", "rerank")
+_NO_CHAT = re.compile("embed|speech|transcri|rerank")
 _SHOWN = 5
 _CLOSE = 0.6  # difflib's own: below it, words are offered that share no more than a few letters
 
@@ -64,8 +65,10 @@ class _Variant:
     execution_provider: str | None
 
     def __str__(self) -> str:
-        provider = f"with {self.execution_provider}" if self.execution_provider else None
-        return " ".join(filter(None, (self.device, provider)))
+        text = self.device or ""
+        if self.execution_provider:
+            text += f" with {self.execution_provider}"
+        return text.strip()
 
     def chosen(self, facts: ModelFacts, name: str) -> Chosen:
         return Chosen(facts.id, name, facts, self.device, self.execution_provider)
@@ -76,15 +79,16 @@ class _Variant:
     def fitting(self, models: Sequence[ModelFacts], *, alone: bool) -> list[ModelFacts]:
         """The models for it; on trust, those that do not say what they are for, where only one device is wanted."""
         fitting = list(models)
-        if self.device is not None and (not alone or any(facts.device is not None for facts in models)):
+        if self.device is not None and (not alone or _devices(models)):
             # Of a model that is split over two devices, the first counts.
             fitting = [facts for facts in models if (facts.device or "").upper().partition("+")[0] == self.device]
         if self.execution_provider is not None:
             sought = short_provider(self.execution_provider)
             fits = []
             for facts in fitting:
-                # In Foundry's catalog the generic variants for GPUs are WebGPU's.
-                provider = facts.execution_provider or ("webgpu" if "-generic-gpu" in facts.id.lower() else "")
+                provider = facts.execution_provider or ""
+                if not provider and "-generic-gpu" in facts.id.lower():
+                    provider = "webgpu"  # in Foundry's catalog, the generic variants for GPUs are WebGPU's
                 if short_provider(provider) == sought:
                     fits.append(facts)
             if fits or any(facts.execution_provider is not None for facts in models):
@@ -113,28 +117,33 @@ def choose(
             or none of the models is for these devices.
     """
     vendor = VENDORS[target.kind]
-    target = replace(target, models=tuple(vendor.placed(facts) for facts in target.models))
-    variants = [_Variant(device.strip().upper(), execution_provider) for device in devices]
-    variants = list(dict.fromkeys(variants)) or [_Variant(None, execution_provider)]
+    target = replace(target, models=tuple(map(vendor.placed, target.models)))
+    names_of_devices = dict.fromkeys(device.strip().upper() for device in devices)
+    variants = [_Variant(device, execution_provider) for device in names_of_devices or (None,)]
     if names == "auto":
         choice = _automatic(target, variants)
     elif target.unlisted is not None or (not target.models and vendor.load_hint is None):
         # No list shows them: one device is taken on trust, several cannot be set apart.
-        one, trusted = variants[0], len(variants) == 1
-        chosen = [Chosen(name, name, None, one.device, one.execution_provider) for name in names if trusted]
+        chosen: list[Chosen] = []
         absent: list[Absent] = []
-        for name in () if trusted else names:
-            absent += [variant.absent(name, _no_devices(f"{name} runs")) for variant in variants]
+        for name in names:
+            if len(variants) == 1:
+                chosen.append(Chosen(name, name, None, variants[0].device, execution_provider))
+                continue
+            for variant in variants:
+                absent.append(variant.absent(name, _no_devices(f"{name} runs")))
         choice = Choice(tuple(chosen), tuple(absent))
     else:
         choice = _named(target, names, variants)
     if not choice.chosen:
-        there = _devices(target.models)
-        advice = f"; models there are for {', '.join(there)}: ask for one with --device" if there else ""
         reasons = "; ".join(dict.fromkeys(one.reason for one in choice.absent))
-        raise TargetError(f"nothing to measure at {target.base_url}: {reasons}{advice}")
-    first = {one.id: one for one in reversed(choice.chosen)}
-    return replace(choice, chosen=tuple(one for one in choice.chosen if first[one.id] is one))
+        if there := ", ".join(_devices(target.models)):
+            reasons += f"; models there are for {there}: ask for one with --device"
+        raise TargetError(f"nothing to measure at {target.base_url}: {reasons}")
+    by_id: dict[str, Chosen] = {}
+    for one in choice.chosen:
+        by_id.setdefault(one.id, one)
+    return replace(choice, chosen=tuple(by_id.values()))
 
 
 def _named(target: Target, names: Sequence[str], variants: Sequence[_Variant]) -> Choice:
@@ -144,16 +153,20 @@ def _named(target: Target, names: Sequence[str], variants: Sequence[_Variant]) -
     alone = len(variants) == 1
     chosen: list[Chosen] = []
     absent: list[Absent] = []
+    missing, present = [], []
     for name, models in matches.items():
-        for variant in variants if models else ():
+        if not models:
+            missing.append(name)
+            continue
+        present.append(name)
+        for variant in variants:
             fitting = variant.fitting(models, alone=alone)
             if fitting:
                 chosen.append(variant.chosen(_one_of(target, fitting, name, variant), name))
             else:
                 absent.append(variant.absent(name, _mismatch(name, models, variant, alone=alone)))
-    missing = [name for name, models in matches.items() if not models]
     if missing:
-        raise TargetError(_missing(target, missing, [name for name in matches if name not in missing]))
+        raise TargetError(_missing(target, missing, present))
     return Choice(tuple(chosen), tuple(absent))
 
 
@@ -162,7 +175,7 @@ def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
         raise TargetError(f"{target.unlisted}, so its models are not known: name one with -m MODEL")
     if not target.models:
         raise TargetError(_empty(target))
-    chatting = [facts for facts in target.models if not any(word in (facts.task or "") for word in _NO_CHAT)]
+    chatting = [facts for facts in target.models if not _NO_CHAT.search(facts.task or "")]
     alone = len(variants) == 1
     chosen: list[Chosen] = []
     absent: list[Absent] = []
@@ -179,8 +192,10 @@ def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
             )
         if fitting:
             reason = f"no model for {variant} is loaded or cached ({some(fitting)}): load one, or name it with -m"
-        elif alone or any(facts.device for facts in chatting):
-            reason = f"no model is {'for ' if variant.device else 'there '}{variant}"
+        elif variant.device and (alone or _devices(chatting)):
+            reason = f"no model is for {variant}"
+        elif alone:
+            reason = f"no model is there {variant}"
         else:
             reason = _no_devices("its models run")
         absent.append(variant.absent("auto", reason))
@@ -207,9 +222,9 @@ def _first_that_any_pass(models: Sequence[ModelFacts], *tests: Callable[[ModelFa
 
 
 def _matches(target: Target, name: str) -> list[ModelFacts]:
-    exact = next((facts for facts in target.models if facts.id == name), None)
-    if exact is not None:
-        return [exact]
+    for facts in target.models:
+        if facts.id == name:
+            return [facts]
     vendor, sought = VENDORS[target.kind], name.strip().lower()
     readings: list[Reading] = [
         lambda sought, facts: facts.id.lower() == sought,
@@ -233,18 +248,22 @@ def _one_of(target: Target, matches: list[ModelFacts], name: str, variant: _Vari
     matches = (
         _first_that_any_pass(matches, preferred, lambda facts: facts.cached, lambda facts: facts.loaded) or matches
     )
-    if variant.device is not None and len({stem_of_id(facts.id) for facts in matches}) == 1:
+    ids = [facts.id for facts in matches]
+    if variant.device is not None and len(set(map(stem_of_id, ids))) == 1:
         # Several providers for one device: the server's first.
-        first = without_version(matches[0].id)
+        first = without_version(ids[0])
         matches = [facts for facts in matches if without_version(facts.id) == first]
-    if len({facts.id for facts in matches}) == 1:
+        ids = [facts.id for facts in matches]
+    if len(set(ids)) == 1:
         return matches[0]
     # The same variant in several versions: the newest, as the server's own alias does.
-    if len({without_version(facts.id) for facts in matches}) == 1 and all(version_of_id(one.id) for one in matches):
+    if len(set(map(without_version, ids))) == 1 and all(map(version_of_id, ids)):
         return max(matches, key=lambda facts: version_of_id(facts.id))
+    advice = "name one in full with -m"
     devices = _devices(matches)
-    choice = f", or say which device with --device ({', '.join(devices)})" if len(devices) > 1 else ""
-    raise TargetError(f"{name!r} may be any of {some(matches)}: name one in full with -m{choice}")
+    if len(devices) > 1:
+        advice += f", or say which device with --device ({', '.join(devices)})"
+    raise TargetError(f"{name!r} may be any of {some(matches)}: {advice}")
 
 
 def _devices(models: Iterable[ModelFacts]) -> list[str]:
@@ -257,16 +276,21 @@ def _devices(models: Iterable[ModelFacts]) -> list[str]:
 def some(models: Iterable[ModelFacts | str]) -> str:
     """The first few ids, and how many more there are."""
     ids = list(dict.fromkeys(one if isinstance(one, str) else one.id for one in models))
-    return ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+    shown = ", ".join(ids[:_SHOWN])
+    if len(ids) > _SHOWN:
+        shown += f" and {len(ids) - _SHOWN} more"
+    return shown
 
 
 def _mismatch(name: str, models: Sequence[ModelFacts], variant: _Variant, *, alone: bool) -> str:
-    if variant.device and not alone and not any(facts.device for facts in models):
+    if variant.device and not alone and not _devices(models):
         return _no_devices(f"{name} runs")
     kinds = []
     for facts in models:
-        provider = facts.execution_provider if variant.execution_provider else None
-        kinds.append(" with ".join(filter(None, (facts.device, provider))) or "an unknown device")
+        parts = [facts.device]
+        if variant.execution_provider:  # else it is the device that does not fit
+            parts.append(facts.execution_provider)
+        kinds.append(" with ".join(filter(None, parts)) or "an unknown device")
     return f"{name} is for {', '.join(dict.fromkeys(kinds))}, not for {variant}"
 
 
@@ -281,15 +305,20 @@ def _empty(target: Target) -> str:
 
 def _missing(target: Target, names: Sequence[str], present: Sequence[str]) -> str:
     """What to do about models that are not there; `present` are the other names."""
-    *others, last = [repr(name) for name in names]
-    sentence = f"{target.base_url} has no model {', '.join(others)}{' or ' if others else ''}{last}"
-    hint = "pull {them} with `loadbench models pull {name}`" if target.is_ours else VENDORS[target.kind].pull_hint
-    them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
-    pull = hint.format(them=them, name=name)
+    *others, last = map(repr, names)
+    absent = " or ".join(filter(None, (", ".join(others), last)))
+    sentence = f"{target.base_url} has no model {absent}"
+    hint = VENDORS[target.kind].pull_hint
+    if target.is_ours:
+        hint = "pull {them} with `loadbench models pull {name}`"
+    pull = hint.format(them="them", name="NAME")
+    near: list[str] = []
+    if len(names) == 1:
+        pull = hint.format(them="it", name=shlex.quote(names[0]))
+        near = _near(target.models, names[0])
     if present:
         options = " ".join(f"-m {shlex.quote(name)}" for name in present)
         return f"{sentence}: measure the others with {options}, or {pull}"
-    near = _near(target.models, names[0]) if len(names) == 1 else []
     if near:
         return f"{sentence}: did you mean {' or '.join(near)}?"
     return f"{sentence}: it has {some(target.models)}: name one with -m, take what it has with -m auto, or {pull}"
@@ -299,7 +328,8 @@ def _near(models: Sequence[ModelFacts], name: str) -> list[str]:
     sought = name.strip().lower()
     ids = {}
     for facts in models:
-        ids.update(dict.fromkeys((alias.lower() for alias in (*facts.aliases, facts.id)), facts.id))
+        for alias in (*facts.aliases, facts.id):
+            ids[alias.lower()] = facts.id
     near = [ids[close] for close in difflib.get_close_matches(sought, ids, n=3, cutoff=_CLOSE)]
     near += [facts.id for facts in models if sought and sought in facts.id.lower()]
     return list(dict.fromkeys(near))[:3]

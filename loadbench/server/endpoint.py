@@ -134,7 +134,9 @@ def prefix(base_url: str) -> str:
     """
     address = api(base_url)
     before, _, last = address.rpartition("/")
-    return before if _VERSION.fullmatch(last) else address
+    if _VERSION.fullmatch(last):
+        return before
+    return address
 
 
 def is_loopback(url: str) -> bool:
@@ -157,7 +159,10 @@ def _authority(netloc: str, text: str) -> str:
         raise UsageError(f"the endpoint has no port number behind its ':': {_EXAMPLE}")
     if colon and not (port.isdecimal() and port.isascii() and 0 < int(port) < 65536):
         raise UsageError(f"endpoint {_quoted(text)}: port {_quoted(port)} is not a number from 1 to 65535: {_EXAMPLE}")
-    return _host(host, text) + (f":{int(port)}" if port else "")
+    authority = _host(host, text)
+    if port:
+        authority += f":{int(port)}"  # without leading zeros
+    return authority
 
 
 def _host(host: str, text: str) -> str:
@@ -175,21 +180,25 @@ def _host(host: str, text: str) -> str:
 
 def _reachable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     # Servers log the wildcard they listen on and people paste it; Windows cannot connect to it.
-    if address.is_unspecified:
-        return "127.0.0.1" if address.version == 4 else "::1"
-    return str(address)
+    if not address.is_unspecified:
+        return str(address)
+    if address.version == 4:
+        return "127.0.0.1"
+    return "::1"
 
 
 def _base_path(path: str, text: str) -> str:
     if re.search(r"[^\x21-\x7e]", path):
         raise UsageError(f"endpoint {_quoted(text)} holds a space or a sign that no URL has: {_EXAMPLE}")
-    segments = [segment for segment in path.split("/") if segment]
+    segments = list(filter(None, path.split("/")))
     if ".." in segments or "." in segments:
         raise UsageError(f"endpoint {_quoted(text)}: a path with dots is not followed: {_EXAMPLE}")
     whole = "/" + "/".join(segments)
     if chat := _chat_of(whole):
         before = segments[: -1 - chat.count("/")]
-        return "/" + "/".join(before) if chat == CHAT and before and _VERSION.fullmatch(before[-1]) else whole
+        if chat == CHAT and before and _VERSION.fullmatch(before[-1]):
+            return "/" + "/".join(before)
+        return whole
     for other, speaks in _OTHERS.items():
         if whole.endswith("/" + other):
             segments = segments[: -1 - other.count("/")]
@@ -210,12 +219,16 @@ def _base_path(path: str, text: str) -> str:
 
 def _has_version(segments: Sequence[str]) -> bool:
     """Whether a path ends where routes begin: in a version, or as Google's, /v1beta/openai."""
-    last = segments[-2:-1] if segments[-1:] == ["openai"] else segments[-1:]
-    return any(_VERSION.fullmatch(one) for one in last)
+    if segments[-1:] == ["openai"]:
+        segments = segments[:-1]
+    return bool(segments) and _VERSION.fullmatch(segments[-1]) is not None
 
 
 def _chat_of(address: str) -> str | None:
-    return next((chat for chat in _CHATS if address.endswith("/" + chat)), None)
+    for chat in _CHATS:
+        if address.endswith("/" + chat):
+            return chat
+    return None
 
 
 def _checked_query(text: str, address: str) -> str:
@@ -227,10 +240,14 @@ def _checked_query(text: str, address: str) -> str:
             )
     if re.search(r"[^\x21-\x7e]", text):
         raise UsageError(f"endpoint {_quoted(address)} carries a query with a space or a sign that no URL has")
+    if not text:
+        return ""
     # A slash at the end would be taken for one of the path.
-    return "?" + text.replace("/", "%2F").replace("\\", "%5C") if text else ""
+    return "?" + text.replace("/", "%2F").replace("\\", "%5C")
 
 
 def _quoted(text: str) -> str:
     """Quoted, printable and of bounded length, so that a message stays one line."""
-    return repr(text if len(text) <= 100 else text[:97] + "...")
+    if len(text) > 100:
+        text = text[:97] + "..."
+    return repr(text)

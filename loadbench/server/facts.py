@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from loadbench.server.endpoint import route
@@ -129,23 +129,19 @@ class Target:
 
 def merged(first: ModelFacts, second: ModelFacts) -> ModelFacts:
     """The first's facts, completed with the second's."""
-    values = {}
-    for name in (one.name for one in fields(ModelFacts)):
-        value = getattr(first, name)
-        values[name] = getattr(second, name) if value is None else value
-    values["aliases"] = tuple(dict.fromkeys(first.aliases + second.aliases))
-    values["capabilities"] = tuple(dict.fromkeys(first.capabilities + second.capabilities))
-    return ModelFacts(**values)
+    missing = {}
+    for one in fields(ModelFacts):
+        if getattr(first, one.name) is None:
+            missing[one.name] = getattr(second, one.name)
+    aliases = tuple(dict.fromkeys(first.aliases + second.aliases))
+    capabilities = tuple(dict.fromkeys(first.capabilities + second.capabilities))
+    return replace(first, aliases=aliases, capabilities=capabilities, **missing)
 
 
 def with_list(models: Iterable[ModelFacts], others: Iterable[ModelFacts] | None) -> tuple[ModelFacts, ...]:
     """The models, completed with another list of the same server."""
     by_id = {facts.id.lower(): facts for facts in others or ()}
-    completed = []
-    for facts in models:
-        other = by_id.get(facts.id.lower())
-        completed.append(facts if other is None else merged(facts, other))
-    return tuple(completed)
+    return tuple(merged(facts, by_id.get(facts.id.lower(), facts)) for facts in models)
 
 
 def free_memory_warning(facts: ModelFacts, available_bytes: int | None) -> str | None:
@@ -173,15 +169,18 @@ def licence_name(text: str | None) -> str | None:
     >>> licence_name("LLAMA 3.2 COMMUNITY LICENSE AGREEMENT\\nLlama 3.2 Version Release Date")
     'Llama 3.2 Community'
     """
-    head = " ".join((text or "")[:_LICENCE_HEAD].split())
+    text = (text or "").strip()
+    head = " ".join(text[:_LICENCE_HEAD].split())
     named = []
     for pattern, name in _LICENCES:
         if match := re.search(pattern, head, re.IGNORECASE):
-            named.append((match.start(), name.format(*(group.title() for group in match.groups()))))
+            named.append((match.start(), name.format(*map(str.title, match.groups()))))
     if named:
         return min(named)[1]
-    first = next(iter((text or "").strip().splitlines()), "").strip()
-    return (first if len(first) <= 40 else first[:37] + "...") or None
+    first = next(iter(text.splitlines()), "").strip()
+    if len(first) > 40:
+        first = first[:37] + "..."
+    return first or None
 
 
 # -- the rows of a list
@@ -192,18 +191,23 @@ def models_of(document: object) -> tuple[ModelFacts, ...] | None:
     rows = model_rows(document)
     if rows is None:
         return None
-    return tuple(facts for row in rows if (facts := model_facts(row)) is not None)
+    return tuple(filter(None, map(model_facts, rows)))
 
 
 def model_rows(document: object) -> list[object] | None:
     """The rows of a model list, as `models_of`."""
-    rows = document if isinstance(document, list) else field(document, "data", "models")
-    return rows if isinstance(rows, list) and len(rows) <= MOST_MODELS else None
+    rows = document
+    if not isinstance(document, list):
+        rows = field(document, "data", "models")
+    if isinstance(rows, list) and len(rows) <= MOST_MODELS:
+        return rows
+    return None
 
 
 def model_facts(row: object) -> ModelFacts | None:
     """A row of ``/v1/models`` (any dialect), of Ollama's tags, of LM Studio's list or of Foundry's catalog."""
-    name = _word(row) if isinstance(row, str) else text(row, "id", "model", "name", "key")
+    # Some gateways list bare names.
+    name = _word(row) or text(row, "id", "model", "name", "key")
     if not name:
         return None
     runtime, meta, details = field(row, "runtime"), field(row, "meta"), field(row, "details")
@@ -215,7 +219,7 @@ def model_facts(row: object) -> ModelFacts | None:
         or text(meta, "ftype")
         or text(details, "quantization_level")
     )
-    device = text(runtime, "deviceType", "device_type") or text(row, "device", "deviceType")
+    device = text(runtime, "deviceType", "device_type") or text(row, "device", "deviceType") or ""
     task = text(row, "task", "type")
     return ModelFacts(
         id=name,
@@ -225,7 +229,7 @@ def model_facts(row: object) -> ModelFacts | None:
         size_bytes=count(row, "size", "size_bytes") or count(meta, "size") or whole(megabytes << 20) or None,
         context=_context(row),
         quantization=quantization,
-        device=None if device is None else device.upper(),
+        device=device.upper() or None,
         execution_provider=text(runtime, "executionProvider", "execution_provider") or text(row, "executionProvider"),
         licence=text(row, "license", "licence"),
         task=_TASKS.get(task or "", task),
@@ -242,7 +246,10 @@ def field(row: object, *names: str) -> object:
     if not isinstance(row, dict):
         return None
     lower = {str(key).lower(): value for key, value in row.items()}
-    return next((value for name in names if (value := lower.get(name.lower())) is not None), None)
+    for name in names:
+        if (value := lower.get(name.lower())) is not None:
+            return value
+    return None
 
 
 def text(row: object, *names: str) -> str | None:
@@ -250,11 +257,16 @@ def text(row: object, *names: str) -> str | None:
     return _word(field(row, *names)) or None
 
 
+def items(value: object) -> list[object]:
+    """The items of a list; none where it is none."""
+    if isinstance(value, list):
+        return value
+    return []
+
+
 def words(value: object) -> tuple[str, ...]:
     """The words of a list, as many as are of use; none where it is no list."""
-    if not isinstance(value, list):
-        return ()
-    return tuple(word for word in map(_word, value) if word)[:_MOST_WORDS]
+    return tuple(filter(None, map(_word, items(value))))[:_MOST_WORDS]
 
 
 def whole(value: object) -> int | None:
@@ -267,9 +279,9 @@ def whole(value: object) -> int | None:
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
         return None
-    return value if 0 <= value <= MOST else None
+    return value
 
 
 def count(row: object, *names: str) -> int | None:
@@ -282,30 +294,40 @@ def count(row: object, *names: str) -> int | None:
 
 def _word(value: object) -> str:
     """A word of a server; empty where it is no text, or of a length that nobody reads."""
-    word = value.strip() if isinstance(value, str) else ""
-    return word if len(word) <= MOST_CHARACTERS else ""
+    if not isinstance(value, str):
+        return ""
+    word = value.strip()
+    if len(word) > MOST_CHARACTERS:
+        return ""
+    return word
 
 
 def _flag(row: object, *names: str) -> bool | None:
     value = field(row, *names)
-    return value if isinstance(value, bool) else None
+    if isinstance(value, bool):
+        return value
+    return None
 
 
 def _aliases(row: object, name: str) -> tuple[str, ...]:
-    listed = field(row, "aliases")
-    names = [_word(one) for one in listed] if isinstance(listed, list) else []
+    names = [_word(one) for one in items(field(row, "aliases"))]
     # Foundry Local names the alias `parent` in some versions; vLLM's `parent` is a LoRA's base, another model.
     if text(row, "owned_by") != "vllm":
         names += [text(row, "alias") or "", text(row, "parent") or ""]
-    return tuple(dict.fromkeys(one for one in names if one and one != name))[:_MOST_WORDS]
+    distinct = dict.fromkeys(names)
+    distinct.pop("", None)
+    distinct.pop(name, None)
+    return tuple(distinct)[:_MOST_WORDS]
 
 
 def _loaded(row: object) -> bool | None:
     state = text(row, "state") or text(field(row, "status"), "value")  # LM Studio; llama.cpp as a router
+    if state:
+        return state == "loaded"
     instances = field(row, "loaded_instances")  # LM Studio's newer list
-    if state is None and isinstance(instances, list):
+    if isinstance(instances, list):
         return bool(instances)
-    return state == "loaded" if state else _flag(row, "loaded", "isLoaded")
+    return _flag(row, "loaded", "isLoaded")
 
 
 def _context(row: object) -> int | None:
@@ -318,7 +340,9 @@ def _context(row: object) -> int | None:
         return context
     # Foundry Local 0.x splits its context: 114,688 + 16,384 = 131,072 for Phi-3.5.
     prompt, answer = count(row, "maxInputTokens"), count(row, "maxOutputTokens")
-    return whole(prompt + answer) if prompt and answer else prompt
+    if prompt and answer:
+        return whole(prompt + answer)
+    return prompt
 
 
 def _capabilities(row: object) -> tuple[str, ...]:
@@ -327,4 +351,7 @@ def _capabilities(row: object) -> tuple[str, ...]:
         listed = [name for name, has in listed.items() if has is True]
     if isinstance(listed, str):
         listed = listed.split(",")
-    return words(listed) or (("tools",) if field(row, "supportsToolCalling") is True else ())
+    capabilities = words(listed)
+    if not capabilities and field(row, "supportsToolCalling") is True:
+        return ("tools",)
+    return capabilities

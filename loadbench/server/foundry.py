@@ -27,6 +27,7 @@ from loadbench.server.facts import (
     Target,
     count,
     field,
+    items,
     model_facts,
     model_rows,
     models_of,
@@ -36,6 +37,9 @@ from loadbench.server.facts import (
 from loadbench.server.vendor import Pace, Probe, Progress, Vendor, accept, ask, refusal
 
 VARIABLE = "FOUNDRY_LOCAL_ENDPOINT"
+OPENAI = "OPENAI_BASE_URL"
+VARIABLES = (VARIABLE, OPENAI)
+"""Variables that name the server to measure, the first one first."""
 TTL_S = 86_400
 """How long generation 0 keeps an idle model: its SDK's ten minutes would end within a long run."""
 CATALOG_S = 20.0
@@ -78,20 +82,19 @@ class Found:
 def discover(environ: Mapping[str, str], home: Path | None) -> Found | None:
     """The endpoint of the environment, or of a Foundry Local service that runs on this machine.
 
-    In order: `FOUNDRY_LOCAL_ENDPOINT`, the file that its service leaves in the home folder, and what the `foundry`
-    command says. Blocks: some microseconds, and at worst the seconds that the command takes, where it is installed.
+    In order: `FOUNDRY_LOCAL_ENDPOINT`, `OPENAI_BASE_URL`, the file that its service leaves in the home folder, and what
+    the `foundry` command says. Blocks: some microseconds, and at worst the seconds that the command takes, where it is
+    installed.
 
     Args:
         home: The user's home folder; None where there is none.
     Raises:
         UsageError: The variable holds no URL; it names the variable.
     """
-    value = environ.get(VARIABLE, "").strip()
-    if value:
-        try:
-            return Found(normalise(value), VARIABLE)
-        except UsageError as error:
-            raise UsageError(f"{VARIABLE}: {error}") from error
+    for variable in VARIABLES:
+        url = named_by(variable, environ)
+        if url is not None:
+            return Found(url, variable)
     if home is not None:
         with contextlib.suppress(OSError, UnicodeError):
             daemon = read_bytes(home / ".foundry" / "daemon.json").decode("utf-8-sig")
@@ -108,6 +111,21 @@ def discover(environ: Mapping[str, str], home: Path | None) -> Found | None:
     return _first_open(_URL.findall(status), "`foundry service status`")
 
 
+def named_by(variable: str, environ: Mapping[str, str]) -> str | None:
+    """The base URL that a variable holds; None where it is not set.
+
+    Raises:
+        UsageError: It holds no URL.
+    """
+    value = environ.get(variable, "").strip()
+    if not value:
+        return None
+    try:
+        return normalise(value)
+    except UsageError as error:
+        raise UsageError(f"{variable}: {error}") from error
+
+
 def _first_open(urls: list[str], how: str) -> Found | None:
     """The first that takes a connection: the file outlives a service that was killed."""
     for url in urls:
@@ -120,8 +138,8 @@ def _first_open(urls: list[str], how: str) -> Found | None:
 
 
 def _web_urls(document: str) -> list[str]:
-    urls = field(read_json(document), "web_urls", "webUrls")
-    return [url for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
+    urls = items(field(read_json(document), "web_urls", "webUrls"))
+    return [url for url in urls if isinstance(url, str)]
 
 
 def _output(command: list[str], environ: Mapping[str, str]) -> str:
@@ -163,8 +181,8 @@ def device_of_id(model: str) -> tuple[str | None, str | None]:
     if variant is None:
         return None, None
     device, word = variant[2].upper(), (variant[1] or "").lower()
-    if word == "generic":
-        return device, _PROVIDERS["cpu"] if device == "CPU" else None
+    if word == "generic" and device == "CPU":
+        word = "cpu"
     return device, _PROVIDERS.get(short_provider(word))
 
 
@@ -177,7 +195,9 @@ def stem_of_id(model: str) -> str:
     variant = _VARIANT.search(model)
     if variant is None:
         return without_version(model)
-    return model[: variant.start() if _names_provider(variant) else variant.start(2) - 1]
+    if _names_provider(variant):
+        return model[: variant.start()]
+    return model[: variant.start(2) - 1]
 
 
 def alias_of_id(model: str) -> str:
@@ -189,7 +209,9 @@ def alias_of_id(model: str) -> str:
     ('tiny-a', 'tiny-a-gpu')
     """
     variant = _VARIANT.search(model)
-    return stem_of_id(model) if variant is not None and _names_provider(variant) else without_version(model)
+    if variant is not None and _names_provider(variant):
+        return model[: variant.start()]
+    return without_version(model)
 
 
 def _names_provider(variant: re.Match[str]) -> bool:
@@ -205,7 +227,9 @@ def without_version(model: str) -> str:
 def version_of_id(model: str) -> int:
     """The number behind the colon of an id; 0 where there is none."""
     number = model.partition(":")[2]
-    return int(number) if number.isdecimal() else 0
+    if not number.isdecimal():
+        return 0
+    return int(number)
 
 
 def is_same(one: str, other: str) -> bool:
@@ -229,7 +253,9 @@ def placed(facts: ModelFacts) -> ModelFacts:
 def registered(facts: ModelFacts) -> ModelFacts:
     """The same of a model that somebody registered: a catalogue's names are true, this one was chosen freely."""
     model = placed(facts)
-    return replace(model, device_by_name=True) if facts.device is None and model.device is not None else model
+    if model.device != facts.device:
+        model = replace(model, device_by_name=True)
+    return model
 
 
 # -- its lists
@@ -244,7 +270,7 @@ async def recognise(probe: Probe) -> Target | None:
         return replace(target, kind="foundry2", pid=pid, models=await _models_2(http, target, within_s))
     if field(status, "modelDirPath"):
         [loaded] = await ask_all(http, [prefix(target.base_url) + "/models/loaded"], within_s)
-        models = tuple(placed(facts) for facts in _with_loaded(target.models, loaded))
+        models = tuple(map(placed, _with_loaded(target.models, loaded)))
         return replace(target, kind="foundry1", pid=pid, models=models)
     if probe.is_owned and "Microsoft" not in probe.owners:
         return None
@@ -263,7 +289,7 @@ async def _models_0(http: httpx.AsyncClient, target: Target, within_s: float) ->
         listed_ids = {facts.id.lower() for facts in models}
         models += tuple(facts for facts in catalog if facts.id.lower() not in listed_ids)
         models = tuple(replace(facts, cached=_is_among(facts, on_disk)) for facts in models)
-    return tuple(placed(facts) for facts in _with_loaded(models, loaded))
+    return tuple(map(placed, _with_loaded(models, loaded)))
 
 
 async def _models_2(http: httpx.AsyncClient, target: Target, within_s: float) -> tuple[ModelFacts, ...]:
@@ -285,8 +311,9 @@ async def _models_2(http: httpx.AsyncClient, target: Target, within_s: float) ->
 
 def _registered(facts: ModelFacts, base_url: str | None) -> ModelFacts:
     """Its alias is what the runtime makes of its id: `tiny` for tiny-generic-cpu:1."""
-    alias = alias_of_id(facts.id)
-    aliases = facts.aliases or (() if alias == facts.id else (alias,))
+    aliases, alias = facts.aliases, alias_of_id(facts.id)
+    if not aliases and alias != facts.id:
+        aliases = (alias,)
     return registered(replace(facts, aliases=aliases, cached=True, base_url=base_url))
 
 
@@ -294,10 +321,13 @@ def _with_loaded(models: Sequence[ModelFacts], document: object) -> tuple[ModelF
     loaded = _by_stem(document)
     if loaded is None:
         return tuple(models)
-    return tuple(
-        replace(facts, loaded=True, cached=True) if _is_among(facts, loaded) else replace(facts, loaded=False)
-        for facts in models
-    )
+    marked = []
+    for facts in models:
+        if _is_among(facts, loaded):
+            marked.append(replace(facts, loaded=True, cached=True))
+        else:
+            marked.append(replace(facts, loaded=False))
+    return tuple(marked)
 
 
 def _by_stem(document: object) -> dict[str, list[str]] | None:
@@ -365,12 +395,17 @@ class FoundryControl:
         """The model if it is loaded, else the one other variant of it that is."""
         route = "/openai/loadedmodels" if self.kind == "foundry0" else "/models/loaded"
         loaded = models_of(await ask_json(self.http, self._root(model) + route, within_s=vendor.LIST_S)) or ()
-        same = next((facts.id for facts in loaded if is_same(facts.id, model.id)), None)
-        if same is not None:
-            # Only what is loaded has its version, in 1.x.
-            return placed(replace(model, id=model.id if ":" in model.id else same, loaded=True))
         stem = stem_of_id(model.id).lower()
-        others = [facts.id for facts in loaded if stem_of_id(facts.id).lower() == stem]
+        others = []
+        for facts in loaded:
+            if is_same(facts.id, model.id):
+                # Only what is loaded has its version, in 1.x.
+                name = model.id
+                if ":" not in name:
+                    name = facts.id
+                return placed(replace(model, id=name, loaded=True))
+            if stem_of_id(facts.id).lower() == stem:
+                others.append(facts.id)
         if len(others) != 1:
             return None
         return placed(ModelFacts(others[0], model.aliases, loaded=True, base_url=model.base_url))
@@ -402,7 +437,9 @@ class FoundryControl:
 
     def _root(self, model: ModelFacts) -> str:
         base_url = model.base_url or self.base_url
-        return server_root(base_url) if self.kind == "foundry0" else prefix(base_url)
+        if self.kind == "foundry0":
+            return server_root(base_url)
+        return prefix(base_url)
 
 
 def _quoted(name: str) -> str:
@@ -420,12 +457,14 @@ async def pull(target: Target, http: httpx.AsyncClient, name: str, progress: Pro
     root = server_root(target.base_url)
     row = _catalog_row(await ask_json(http, root + "/foundry/list", within_s=CATALOG_S), name)
     provider = text(row, "providerType")
+    if provider == "AzureFoundry":
+        provider = "AzureFoundryLocal"
     document = {
         "model": {
             "Name": text(row, "name", "id"),
             "Uri": text(row, "uri"),
             "Publisher": text(row, "publisher"),
-            "ProviderType": "AzureFoundryLocal" if provider == "AzureFoundry" else provider,
+            "ProviderType": provider,
             "PromptTemplate": field(row, "promptTemplate") or {},
         },
         "token": None,
@@ -441,9 +480,10 @@ async def pull(target: Target, http: httpx.AsyncClient, name: str, progress: Pro
                     raise NotReady(f"{name}: the service says no end of its download")
             elif share := _SHARE.search(line):  # ("model.onnx", 0.5), as documented
                 pace.moved(100 * float(share[2]), share[1])
-            else:  # 12.5%, as its SDK reads it
-                percent = _PERCENT.search(line)
-                pace.moved(float(percent[1]) if percent else None, line)
+            elif percent := _PERCENT.search(line):  # 12.5%, as its SDK reads it
+                pace.moved(float(percent[1]), line)
+            else:
+                pace.moved(None, line)
     outcome = read_json(end)
     if outcome is None:
         raise vendor.broke_off(name)

@@ -13,7 +13,7 @@ from loadbench.errors import TargetError
 from loadbench.server import vendor
 from loadbench.server.calls import ask_json
 from loadbench.server.endpoint import server_root
-from loadbench.server.facts import ModelFacts, Target, count, field, model_rows, models_of, text, with_list
+from loadbench.server.facts import ModelFacts, Target, count, field, items, model_rows, models_of, text, with_list
 from loadbench.server.vendor import Probe, Vendor, change
 
 
@@ -28,9 +28,11 @@ async def recognise(probe: Probe) -> Target | None:
     newer = await ask_json(probe.http, probe.root + "/api/v1/models", within_s=probe.within_s)
     downloaded = models_of(older) or ()
     ids = {facts.id for facts in downloaded}
-    models = with_list(with_list(probe.target.models, downloaded), models_of(newer))
-    models = tuple(replace(facts, cached=True if facts.id in ids else None) for facts in models)
-    return replace(probe.target, kind="lmstudio", models=models)
+    models = []
+    for facts in with_list(with_list(probe.target.models, downloaded), models_of(newer)):
+        cached = facts.id in ids or None  # what is not in the older list may still be on the disk
+        models.append(replace(facts, cached=cached))
+    return replace(probe.target, kind="lmstudio", models=tuple(models))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,10 @@ class LMStudioControl:
                 f"{model.id}: this LM Studio loads and unloads in its window or with `lms load` only; "
                 "0.4 and newer do it over HTTP too"
             )
-        row = next((row for row in rows if model.id in (text(row, "key"), text(row, "id"))), None)
-        instances = field(row, "loaded_instances")
-        return instances if isinstance(instances, list) else []
+        for row in rows:
+            if model.id in (text(row, "key"), text(row, "id")):
+                return items(field(row, "loaded_instances"))
+        return []
 
 
 LM_STUDIO = Vendor(

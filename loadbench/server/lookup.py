@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import httpx
@@ -59,7 +60,9 @@ KINDS: tuple[Kind, ...] = tuple(VENDORS)
 def control(target: Target, http: httpx.AsyncClient) -> Control | None:
     """The control of a server's models; None where it offers none: it holds what it was started with."""
     make = VENDORS[target.kind].control
-    return None if make is None else make(target, http)
+    if make is None:
+        return None
+    return make(target, http)
 
 
 async def find(
@@ -99,7 +102,7 @@ async def find(
         if not named or waits or not (error.listless or isinstance(error.__cause__, TimeoutError)):
             raise
         unlisted = error.problem
-    models = tuple(facts for row in rows if (facts := model_facts(row)) is not None)
+    models = tuple(filter(None, map(model_facts, rows)))
     target = Target(base_url, "openai", None, server, models, unlisted, proxied=is_proxied(base_url))
     owners = [text(row, "owned_by") for row in rows]
     within_s = min(PROBE_S, within_s)
@@ -131,11 +134,13 @@ async def wait(
     deadline = now_s() + wait_s
     last: str | None = None
     attempt = 0
+    within_s = LIST_S
     while True:
         left_s = deadline - now_s()
-        try:
+        if wait_s > 0:
             # A server that hangs while it starts must not eat the time that a second try needs.
-            within_s = LIST_S if wait_s <= 0 else min(LIST_S, max(left_s, 0.5))
+            within_s = min(LIST_S, max(left_s, 0.5))
+        try:
             return await find(endpoint, http=http, within_s=within_s, named=named, waits=left_s > 0)
         except NotReady as error:
             if wait_s <= 0:
@@ -157,7 +162,9 @@ class _NoList(TargetError):
 def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str | None:
     """Why the server gives no list although it may well chat; None where it gave one."""
     status, message = response.status_code, message_of(response, http)
-    answered = f"{url} answered {status}" + (f" ({message})" if message else "")
+    answered = f"{url} answered {status}"
+    if message:
+        answered += f" ({message})"
     if status in (401, 403) and "authorization" in http.headers:
         raise _NoList(f"{answered}: it refuses the key it was sent: check the variable that --api-key-env names")
     if status in (401, 403):
@@ -173,19 +180,22 @@ def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str
         raise NotReady(f"{url}: the server is still loading its model (503)", _WAIT)
     if status in (429, 502, 503, 504):
         raise NotReady(f"{answered}: the server is busy or starting", _WAIT, listless=True)
-    # transformers serve answers its list with 500 and chats all the same.
-    return None if response.is_success else answered
+    if not response.is_success:
+        return answered  # transformers serve answers its list with 500 and chats all the same
+    return None
 
 
 def _check_moved(url: str, response: httpx.Response) -> None:
     """Raise the new address of a server that is elsewhere now: its chats are too."""
     location = _location(response)
+    # A login page or a web interface is no API: only a moved model list is worth following.
+    if not location.rstrip("/").endswith("/models"):
+        return
     try:
-        # A login page or a web interface is no API: only a moved model list is worth following.
-        moved = normalise(location) if location.rstrip("/").endswith("/models") else None
+        moved = normalise(location)
     except UsageError:
-        moved = None
-    if moved is not None and moved != str(response.request.url).partition("?")[0].removesuffix("/models"):
+        return
+    if moved != str(response.request.url).partition("?")[0].removesuffix("/models"):
         raise TargetError(
             f"{url} redirects to {one_line(location)}: requests would not follow, so give that one: -e {moved}"
         )
@@ -208,7 +218,9 @@ def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> tuple[
         raise _NoList(
             f"{url} answered {kind} that is no JSON ({start!r}): is it an OpenAI-compatible server? Check -e URL"
         )
-    rows = document if isinstance(document, list) else field(document, "data", "models")
+    rows = document
+    if not isinstance(document, list):
+        rows = field(document, "data", "models")
     if not isinstance(rows, list):
         message = message_of(response, http) or type(document).__name__
         raise _NoList(
@@ -254,16 +266,19 @@ def _all_loaded(target: Target, kind: Kind, version: str | None) -> Target:
 
 def _llama(target: Target, props: object) -> Target:
     """What its properties add to its list: a single model is held by the process, a router says which are loaded."""
-    alone = len(target.models) == 1
-    context = count(field(props, "default_generation_settings"), "n_ctx") if alone else None
-    path = text(props, "model_path") or ""
+    context, path = None, None
+    if len(target.models) == 1:
+        context = count(field(props, "default_generation_settings"), "n_ctx")
+        path = text(props, "model_path") or ""
 
     models = []
     for facts in target.models:
         quantization = facts.quantization
         if quantization is None:  # what a GGUF file's name says: SmolLM2-135M-Instruct-Q4_1.gguf
-            file = (path if alone else facts.id).replace("\\", "/").rpartition("/")[2]
-            quantization = next((name.upper() for name in reversed(_QUANTIZATION.findall(file))), None)
+            file = facts.id if path is None else path
+            file = file.replace("\\", "/").rpartition("/")[2]
+            if sizes := _QUANTIZATION.findall(file):
+                quantization = sizes[-1].upper()
         loaded = facts.loaded is not False
         models.append(replace(facts, loaded=loaded, context=facts.context or context, quantization=quantization))
     version, slots = text(props, "build_info"), count(props, "total_slots")
@@ -310,22 +325,32 @@ class Seen:
     @property
     def kind(self) -> str:
         """What it is, as far as that is known."""
+        if self.is_locked:
+            return "wants a key"
         if self.server is None:
-            return "wants a key" if self.is_locked else "is loading"
+            return "is loading"
         return " ".join(filter(None, (self.server.kind, self.server.version)))
 
 
-async def look(ports: Iterable[int], found: foundry.Found | None = None) -> list[Seen]:
-    """The servers on these ports of this machine, after the one that was found otherwise.
+async def look(
+    ports: Iterable[int], found: foundry.Found | None = None, environ: Mapping[str, str] = MappingProxyType({})
+) -> list[Seen]:
+    """The servers on these ports of this machine and where OLLAMA_HOST says, after the one that was found otherwise.
 
     Takes no longer than the slowest of them; where nothing listens, that is at once.
     """
-    places: dict[str, str | None] = {} if found is None else {found.endpoint: found.how}
+    places: dict[str, str | None] = {}
+    if found is not None:
+        places[found.endpoint] = found.how
     for port in ports:
         places.setdefault(f"http://127.0.0.1:{port}/v1", None)
+    ollamas = ollama.host(environ)
+    if ollamas is not None:
+        places.setdefault(ollamas.replace("//localhost:", "//127.0.0.1:"), None)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_look(url, how)) for url, how in places.items()]
-    return [seen for task in tasks if (seen := task.result()) is not None]
+    results = [task.result() for task in tasks]
+    return list(filter(None, results))
 
 
 async def _look(url: str, how: str | None) -> Seen | None:
@@ -338,13 +363,15 @@ async def _look(url: str, how: str | None) -> Seen | None:
             writer.close()
         except (OSError, TimeoutError):
             return None
+    within_s = LOOK_S if how else _GLANCE_S
     try:
         async with open_http(url) as http:
-            server = await find(url, http=http, within_s=LOOK_S if how else _GLANCE_S)
+            server = await find(url, http=http, within_s=within_s)
     except LoadbenchError as error:
         # Something that will answer a run in a while, or with a key.
         if how or "loading" in str(error) or "--api-key-env" in str(error):
             return Seen(url, how, None, error)
         return None
-    # Any web server answers 404.
-    return Seen(url, how, server) if how or server.unlisted is None or server.kind != "openai" else None
+    if how is None and server.unlisted is not None and server.kind == "openai":
+        return None  # any web server answers 404
+    return Seen(url, how, server)

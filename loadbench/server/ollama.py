@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -18,7 +20,6 @@ from loadbench.server.facts import (
     count,
     field,
     licence_name,
-    merged,
     model_facts,
     model_rows,
     models_of,
@@ -31,6 +32,37 @@ from loadbench.server.vendor import Pace, Probe, Progress, Vendor, change, refus
 KEEP_ALIVE = -1
 """For as long as the server runs: its own five minutes would end within an idle gap."""
 _MOST_SHOWN = 20  # models asked one by one; those loaded first
+VARIABLE = "OLLAMA_HOST"
+
+
+def host(environ: Mapping[str, str]) -> str | None:
+    """Where Ollama's own variable says that its server is; None where it is not set, or not read.
+
+    Its forms: host, host:port, a URL; without a port 11434, or that of the scheme that is written. A server that
+    listens on all addresses is asked on this machine's.
+
+    >>> [host({"OLLAMA_HOST": text}) for text in ("gpu-box", "0.0.0.0:8080", "https://gpu-box/a", "")]
+    ['http://gpu-box:11434/v1', 'http://127.0.0.1:8080/v1', 'https://gpu-box:443/a/v1', None]
+    """
+    value = environ.get(VARIABLE, "").strip().strip("\"'")
+    if not value:
+        return None
+    scheme, has_scheme, rest = value.rpartition("://")
+    try:
+        parts = urlsplit(f"{scheme or 'http'}://{rest}")
+        port = parts.port
+    except ValueError:
+        return None
+    if port is None:
+        port = 11434
+        if has_scheme:
+            port = 443 if scheme == "https" else 80
+    name = parts.hostname or "127.0.0.1"
+    if name in ("0.0.0.0", "::"):
+        name = "127.0.0.1"
+    if ":" in name:
+        name = f"[{name}]"
+    return f"{parts.scheme}://{name}:{port}{parts.path.rstrip('/')}/v1"
 
 
 async def recognise(probe: Probe) -> Target | None:
@@ -49,20 +81,25 @@ async def recognise(probe: Probe) -> Target | None:
         models = [_placed(facts, in_memory.get(facts.id)) for facts in models]
     first = sorted(models, key=lambda facts: not facts.loaded)[:_MOST_SHOWN]
     async with asyncio.TaskGroup() as group:
-        tasks = {facts.id: group.create_task(_details(http, root, facts.id, within_s)) for facts in first}
-    models = [merged(facts, tasks[facts.id].result()) if facts.id in tasks else facts for facts in models]
-    return replace(probe.target, kind="ollama", version=version, models=tuple(models))
+        tasks = [group.create_task(_details(http, root, facts.id, within_s)) for facts in first]
+    described = with_list(models, [task.result() for task in tasks])
+    return replace(probe.target, kind="ollama", version=version, models=described)
 
 
 async def _details(http: httpx.AsyncClient, root: str, model: str, within_s: float) -> ModelFacts:
     details = await ask_json(http, root + "/api/show", within_s=within_s, document={"model": model})
     model_info, licence = field(details, "model_info"), field(details, "license")
-    contexts = [key for key in model_info if key.endswith(".context_length")] if isinstance(model_info, dict) else []
+    context = None
+    if isinstance(model_info, dict):
+        # By the architecture's name: llama.context_length, qwen2.context_length.
+        context = count(model_info, *(key for key in model_info if key.endswith(".context_length")))
+    if not isinstance(licence, str):
+        licence = None
     return ModelFacts(
         model,
-        context=count(model_info, *contexts),
+        context=context,
         quantization=text(field(details, "details"), "quantization_level"),
-        licence=licence_name(licence) if isinstance(licence, str) else None,
+        licence=licence_name(licence),
         capabilities=words(field(details, "capabilities")),
     )
 
@@ -89,7 +126,9 @@ def device_of_row(row: object) -> str | None:
         return None
     if on_gpu <= 0:
         return "CPU"
-    return "GPU" if on_gpu >= size else "GPU+CPU"
+    if on_gpu >= size:
+        return "GPU"
+    return "GPU+CPU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +146,10 @@ class OllamaControl:
 
     async def running(self, model: ModelFacts) -> ModelFacts | None:
         document = await ask_json(self.http, self.root + "/api/ps", within_s=vendor.LIST_S)
-        in_memory = next((facts for facts in _in_memory(document) if facts.id == model.id), None)
-        return None if in_memory is None else _placed(model, in_memory)
+        for facts in _in_memory(document):
+            if facts.id == model.id:
+                return _placed(model, facts)
+        return None
 
     async def _generate(self, action: str, model: ModelFacts, keep_alive: int, within_s: float) -> None:
         document = {"model": model.id, "prompt": "", "stream": False, "keep_alive": keep_alive}

@@ -107,7 +107,7 @@ class Vendor:
     async def remove(self, target: Target, http: httpx.AsyncClient, model: ModelFacts) -> None:
         """Delete a model from the disk; TargetError where that did not succeed."""
         if self.delete is None:
-            alias = model.aliases[0] if model.aliases else model.id
+            alias = next(iter(model.aliases), model.id)
             raise TargetError(self.no_delete.format(name=model.id, url=target.base_url, alias=alias))
         await self.delete(target, http, model)
 
@@ -149,7 +149,9 @@ class Probe:
         except TargetError:
             return None
         self.limited = response.status_code == 429
-        return read_json(response.content) if response.status_code == 200 else None
+        if response.status_code != 200:
+            return None
+        return read_json(response.content)
 
 
 async def change(
@@ -205,7 +207,10 @@ def accept(response: httpx.Response, http: httpx.AsyncClient, *, action: str, mo
 
 def refusal(action: str, model: str, status: int, message: str) -> str:
     """What to do about a status and the server's message with it."""
-    because = f" ({message})" if message else ""
+    because, reason = "", ""
+    if message:
+        because, reason = f" ({message})", f": {message}"
+    # The message before the status: servers answer 500, or 400, to almost anything.
     if _MEMORY.search(message):
         why = f"not enough memory for its {action}{because}: unload other models, take a smaller one, or another device"
     elif provider := _PROVIDER.search(message):
@@ -217,7 +222,6 @@ def refusal(action: str, model: str, status: int, message: str) -> str:
     elif status == 404 or _UNKNOWN.search(message):
         why = f"the server does not know it{because}: `loadbench models list` shows what it has"
     elif status in (401, 403):
-        reason = f": {message}" if message else ""
         why = f"the server refused its {action} ({status}{reason}): see --api-key-env"
     elif message:
         why = f"its {action} failed with {status}{because}: the server's log tells more"
@@ -261,7 +265,9 @@ class Pace:
 
 def sentence(value: object) -> str | None:
     """What a server says, in one line; None where that is nothing."""
-    return one_line(value) or None if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return one_line(value) or None
 
 
 def broke_off(name: str) -> NotReady:

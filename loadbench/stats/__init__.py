@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from operator import mul
 from statistics import NormalDist
 
 import numpy as np
@@ -57,14 +58,16 @@ def student(freedom: float, tail: float = TAIL) -> float:
         z = normal(tail)
         return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
     low = max(1, math.floor(freedom))
-    share = (1 / low - 1 / freedom) / (1 / low - 1 / (low + 1)) if freedom > low else 0.0
-    return _whole(low, tail) * (1 - share) + (_whole(low + 1, tail) * share if share else 0.0)
+    if freedom <= low:
+        return _whole(low, tail)
+    share = (1 / low - 1 / freedom) / (1 / low - 1 / (low + 1))
+    return _whole(low, tail) * (1 - share) + _whole(low + 1, tail) * share
 
 
 @lru_cache(maxsize=4096)
 def _whole(freedom: int, tail: float) -> float:
     low, high = 0.0, math.pi / 2
-    for _ in range(60):
+    for _ in range(60):  # halved so often, the interval is below a float's last digit
         middle = (low + high) / 2
         if _within(middle, freedom) < 1 - 2 * tail:
             low = middle
@@ -77,11 +80,15 @@ def _within(angle: float, freedom: int) -> float:
     """P(|T| < sqrt(freedom) * tan(angle))."""
     cosine, sine = math.cos(angle), math.sin(angle)
     odd = freedom % 2
-    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    term, total = 1.0, 0.0
+    if odd:
+        term = cosine
     for k in range(odd + 1, freedom, 2):
         total += term
         term *= cosine * cosine * k / (k + 1)
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+    if odd:
+        return 2 / math.pi * (angle + sine * total)
+    return sine * total
 
 
 Bounds = tuple[float, float]
@@ -113,7 +120,9 @@ def difference(base: Estimate, new: Estimate, tail: float = TAIL) -> Bounds:
     """
     variance = base.variance + new.variance
     squares = base.variance**2 / base.freedom + new.variance**2 / new.freedom
-    half = student(variance**2 / squares, tail) * math.sqrt(variance) if squares > 0 else 0.0
+    half = 0.0
+    if squares > 0:
+        half = student(variance**2 / squares, tail) * math.sqrt(variance)
     return new.value - base.value - half, new.value - base.value + half
 
 
@@ -123,7 +132,8 @@ def one_sample(values: Sequence[float]) -> Estimate | None:
     if n < 2:
         return None
     mean = math.fsum(values) / n
-    return Estimate(mean, math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n, n - 1)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return Estimate(mean, squares / (n - 1) / n, n - 1)
 
 
 def mover(values: Sequence[float], bounds: Sequence[Bounds], weights: Sequence[float]) -> Bounds:
@@ -136,10 +146,12 @@ def mover(values: Sequence[float], bounds: Sequence[Bounds], weights: Sequence[f
     >>> mover([0.0, 1.0], [(-3.0, 3.0), (-3.0, 5.0)], (-1, 1))
     (-4.0, 6.0)
     """
-    total = math.fsum(weight * value for weight, value in zip(weights, values, strict=True))
+    total = math.fsum(map(mul, weights, values))
     down = up = 0.0
     for value, (low, high), weight in zip(values, bounds, weights, strict=True):
-        under, over = (value - low, high - value) if weight > 0 else (high - value, value - low)
+        under, over = value - low, high - value
+        if weight < 0:
+            under, over = over, under
         down += (weight * under) ** 2
         up += (weight * over) ** 2
     return total - math.sqrt(down), total + math.sqrt(up)
@@ -221,7 +233,9 @@ def interval_ranks(p: float, n: int, tail: float = TAIL) -> tuple[int, int] | No
     if n < 1:
         return None
     lower, upper = _ranks(p, n, tail)
-    return (lower, upper) if lower >= 1 and upper <= n else None
+    if lower < 1 or upper > n:
+        return None
+    return lower, upper
 
 
 def interval(
@@ -237,7 +251,9 @@ def interval(
         tail: What each side may miss.
     """
     low, high = ends(ascending, p, independent, tail)
-    return None if low is None or high is None else (low, high)
+    if low is None or high is None:
+        return None
+    return low, high
 
 
 def ends(
@@ -248,8 +264,9 @@ def ends(
     >>> ends(np.arange(1.0, 61.0), 0.95), ends(np.arange(1.0, 73.0), 0.95), ends(np.arange(5.0), 0.5)
     ((53.0, None), (64.0, 72.0), (None, None))
     """
-    n = len(ascending)
-    worth = n if independent is None else min(independent, n)
+    n = worth = len(ascending)
+    if independent is not None:
+        worth = min(independent, n)
     if worth < 1:
         return None, None
     lower, upper = _ranks(p, worth, tail)
@@ -277,5 +294,6 @@ def outliers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     if not len(values):
         return np.zeros(0, dtype=np.bool_)
     away = np.abs(values - np.median(values))
+    # What makes either deviation the standard deviation, were the values normal.
     scale = float(np.median(away)) / 0.6745 or float(away.mean()) * 1.253314
-    return away > OUTLIER_Z * scale if scale else np.zeros(len(values), dtype=np.bool_)
+    return (away > OUTLIER_Z * scale) & (scale > 0)

@@ -60,7 +60,9 @@ def mean_variance(values: NDArray[np.number]) -> Estimate | None:
     if n < FEWEST_BLOCKS:
         return None
     memory, blocks = _by_memory(values), _by_blocks(values, block_length(n))
-    return blocks if blocks.variance > memory.variance * reach(blocks.freedom) else memory
+    if blocks.variance > memory.variance * reach(blocks.freedom):
+        return blocks
+    return memory
 
 
 def mean_interval(values: NDArray[np.number], tail: float = TAIL) -> Bounds | None:
@@ -117,7 +119,8 @@ def percentile_worth(values: NDArray[np.number], p: float, tail: float = TAIL, c
     n = len(values)
     if n < needed(0.5):
         return Worth(0)
-    clear = is_dependent(values) if clear is None else clear
+    if clear is None:
+        clear = is_dependent(values)
     place = rank(p, n) - 1
     at = np.partition(values, place)[place]
     worth, suspected = float(n), False
@@ -167,9 +170,11 @@ def neighbours(values: NDArray[np.number]) -> float | None:
     (0.97, None)
     """
     known = values[np.isfinite(values)]
-    away = known - known.mean() if len(known) >= FEWEST_BLOCKS else known
+    if len(known) < FEWEST_BLOCKS:
+        return None
+    away = known - known.mean()
     squares = float(np.square(away).sum())
-    if len(known) < FEWEST_BLOCKS or not squares > 0:
+    if not squares > 0:
         return None
     return float((away[1:] * away[:-1]).sum()) / squares
 
@@ -220,12 +225,14 @@ def independent_flags(flags: NDArray[np.bool_], tail: float = TAIL) -> int:
     >>> independent_flags(np.arange(400) % 10 == 0), independent_flags(np.arange(400) < 40)
     (400, 1)
     """
-    n, share, estimate = len(flags), float(flags.mean()) if len(flags) else 0.0, None
-    if n >= FEWEST_BLOCKS:
-        estimate = mean_variance(flags.astype(np.float64))
-    alone = share * (1 - share) / n if n else 0.0
+    n = len(flags)
+    estimate = mean_variance(flags.astype(np.float64))
+    if estimate is None:
+        return n
+    share = float(flags.mean())
+    alone = share * (1 - share) / n
     # What lies above it by no more than chance allows is no dependence.
-    if estimate is None or not estimate.variance > alone * reach(estimate.freedom) > 0:
+    if not estimate.variance > alone * reach(estimate.freedom) > 0:
         return n
     return max(1, int(n * alone / estimate.variance / widening(estimate.freedom, tail)))
 
@@ -266,6 +273,8 @@ def _by_blocks(values: NDArray[np.number], length: int) -> Estimate:
     n, mean = len(values), float(values.mean())
     sums = np.concatenate(([0.0], np.cumsum(values - mean)))
     blocks = (sums[length:] - sums[:-length]) / length
+    # Divided so that it is unbiased for independent values. Blocks that overlap are worth half as many again as those
+    # side by side.
     variance = length * float(np.square(blocks).sum()) / ((n - length) * (n - length + 1))
     return Estimate(mean, variance, min(1.5 * (n / length - 1), n - 1))
 
@@ -281,6 +290,7 @@ def _by_memory(values: NDArray[np.number]) -> Estimate:
     if not squares > 0:
         return Estimate(mean, 0.0, n - 1)
     memory = float((away[1:] * away[:-1]).sum()) / squares
+    # Of so few values it comes out too small by about that much (Kendall 1954).
     memory = min(max(0.0, memory + (1 + 3 * memory) / n), 1 - 1 / n)
     longer = (1 + memory) / (1 - memory)
     freedom = 2 / (2 * longer / n + 4 / ((1 - memory**2) * n))
@@ -288,7 +298,7 @@ def _by_memory(values: NDArray[np.number]) -> Estimate:
 
 
 def reach(freedom: float, z: float = 1.0) -> float:
-    """What a variance of so many degrees of freedom exceeds by chance, once in six times (Wilson & Hilferty 1931).
+    """What a variance with these degrees of freedom exceeds by chance, once in six times (Wilson & Hilferty 1931).
 
     Args:
         z: The normal quantile, for another chance than one in six.
@@ -300,7 +310,7 @@ def reach(freedom: float, z: float = 1.0) -> float:
 
 
 def _together(flags: NDArray[np.bool_]) -> float:
-    """The chance that so many flags, put into any order, come in so few runs of neighbours.
+    """The chance that these flags, in random order, form this few runs of neighbours or fewer.
 
     Source: Wald & Wolfowitz 1940 (the runs of one kind are hypergeometric).
     """
@@ -315,7 +325,9 @@ def _together(flags: NDArray[np.bool_]) -> float:
         mean = of * (others + 1) / n
         variance = of * (of - 1) * others * (others + 1) / (n * n * (n - 1))
         return 0.5 * math.erfc((mean - runs - 0.5) / math.sqrt(2 * variance))
-    ways = sum(math.comb(of - 1, r - 1) * math.comb(others + 1, r) for r in range(1, runs + 1))
+    ways = 0
+    for r in range(1, runs + 1):
+        ways += math.comb(of - 1, r - 1) * math.comb(others + 1, r)
     return ways / math.comb(n, of)
 
 

@@ -71,9 +71,7 @@ def _points(members: Sequence[Level]) -> list[Point]:
     for n, same in sorted(by_load.items()):
         halves = [_log_half_of(level) for level in same]
         sure = [half for half in halves if half is not None]
-        log_half = None
-        if len(sure) == len(halves):
-            log_half = math.sqrt(sum(half**2 for half in sure)) / len(sure)
+        log_half = math.sqrt(sum(half**2 for half in sure)) / len(sure) if len(sure) == len(halves) else None
         point = Point(
             n=n,
             in_flight=_mean([level.in_flight_mean for level in same]) or n,
@@ -92,13 +90,17 @@ def _points(members: Sequence[Level]) -> list[Point]:
 def _mean(figures: Sequence[float | None]) -> float | None:
     """The mean of what is known; None where nothing is."""
     known = [figure for figure in figures if figure is not None]
-    return fmean(known) if known else None
+    if not known:
+        return None
+    return fmean(known)
 
 
 def _log_half_of(level: Level) -> float | None:
     """Half the width of the 95 % interval of ln X; None where no interval is known."""
     low, high = level.output_tokens_per_s_ci95 or (None, None)
-    return math.log(high / low) / 2 if low and high else None
+    if not low or not high:
+        return None
+    return math.log(high / low) / 2
 
 
 def scaling(levels: Sequence[Level]) -> list[Curve]:
@@ -122,9 +124,11 @@ def scaling(levels: Sequence[Level]) -> list[Curve]:
 def _curve(model: str, loop: str, members: Sequence[Level]) -> Curve:
     ordered = sorted(members, key=lambda level: (level.load or 0, level.repeat or 1))
     points = _points(ordered)
-    base = points[0] if points else None
-    rows = [_row(level, base) for level in ordered]
-    curve = Curve(model=model, loop=loop, base_n=base.n if base else None, levels=rows)
+    base = base_n = None
+    if points:
+        base = points[0]
+        base_n = base.n
+    curve = Curve(model=model, loop=loop, base_n=base_n, levels=[_row(level, base) for level in ordered])
     if loop == "open":
         curve.knees = Knees(slo=slo(members))
         return curve
@@ -165,27 +169,41 @@ def _row(level: Level, base: Point | None) -> CurveRow:
 
 
 def _around(figure: float | None, factor: float | None) -> list[float] | None:
-    return None if figure is None or factor is None else [round(figure / factor, 4), round(figure * factor, 4)]
+    if figure is None or factor is None:
+        return None
+    return [round(figure / factor, 4), round(figure * factor, 4)]
 
 
 def _law(curve: Sequence[Point]) -> tuple[Law | None, str | None]:
     """The fitted law over what was in flight on average; else why there is none."""
-    loads = len({point.n for point in curve})
-    if loads < usl.FEWEST_LOADS:
-        return None, f"needs {usl.FEWEST_LOADS} loads or more, has {loads}"
-    single = [(level, point) for point in curve for level in point.levels]
-    streams = [float(level.in_flight_mean or point.n) for level, point in single]
-    throughputs = [float(level.output_tokens_per_s or 0) for level, _ in single]
+    if len(curve) < usl.FEWEST_LOADS:
+        return None, f"needs {usl.FEWEST_LOADS} loads or more, has {len(curve)}"
+    streams, throughputs, log_halves = [], [], []
+    for point in curve:
+        for level in point.levels:
+            streams.append(float(level.in_flight_mean or point.n))
+            throughputs.append(float(level.output_tokens_per_s or 0))
+            log_halves.append(_log_half_of(level))
     try:
         law = usl.fit(streams, throughputs)
     except ValueError as error:
         return None, str(error)
-    if not usl.fits(law, streams, throughputs, [_log_half_of(level) for level, _ in single]):
+    if not usl.fits(law, streams, throughputs, log_halves):
         return None, f"does not fit these levels: it would be off by {100 * law.rms:.0f} % on average"
-    figures = {name: getattr(law, name) for name in ("lambda_per_s", "sigma", "kappa", "peak_n", "measured_to", "rms")}
-    figures["peak_x_per_s"] = law.x_per_s(law.peak_n) if law.peak_n is not None else None
-    ci95 = {name: [significant(end, 4) for end in ends] for name, ends in law.ci95.items()}
-    return Law(**{name: significant(figure, 4) for name, figure in figures.items()}, ci95=ci95), None
+    peak_x_per_s = None
+    if law.peak_n is not None:
+        peak_x_per_s = significant(law.x_per_s(law.peak_n), 4)
+    fitted = Law(
+        lambda_per_s=significant(law.lambda_per_s, 4),
+        sigma=significant(law.sigma, 4),
+        kappa=significant(law.kappa, 4),
+        peak_n=significant(law.peak_n, 4),
+        peak_x_per_s=peak_x_per_s,
+        measured_to=significant(law.measured_to, 4),
+        rms=significant(law.rms, 4),
+        ci95={name: [significant(low, 4), significant(high, 4)] for name, (low, high) in law.ci95.items()},
+    )
+    return fitted, None
 
 
 # A speed-up within these is none.
@@ -205,11 +223,15 @@ def serial(curve: Sequence[Point]) -> bool | None:
     """
     if len(curve) < 2 or curve[0].n != 1 or any(point.think_ms for point in curve):
         return None
-    gains = [_gains(point, curve[0]) for point in curve[1:]]
-    waits = [_waits(point, curve[0]) for point in curve[1:]]
-    if False in waits or True in gains:
-        return False
-    return None if None in waits or None in gains else True
+    found: bool | None = True
+    one = curve[0]
+    for point in curve[1:]:
+        gains, waits = _gains(point, one), _waits(point, one)
+        if gains or waits is False:  # one load that is no queue decides
+            return False
+        if gains is None or waits is None:
+            found = None
+    return found
 
 
 def _gains(point: Point, one: Point) -> bool | None:
@@ -217,15 +239,21 @@ def _gains(point: Point, one: Point) -> bool | None:
     speedup = point.x_per_s / one.x_per_s
     if LEAST_GAIN <= speedup <= MOST_GAIN:
         return False
-    return True if _is_beyond(math.log(speedup), point, one) else None
+    if _is_beyond(math.log(speedup), point, one):
+        return True
+    return None
 
 
 def _waits(point: Point, one: Point) -> bool | None:
     """Whether the first token, of whole answers the answer, comes later by about R(1) for each further stream."""
-    times = (point.ttft_ms, one.ttft_ms) if one.ttft_ms is not None else (point.r_ms, one.r_ms)
-    if times[0] is None or times[1] is None or not one.r_ms:
+    wait_ms, least_ms = point.ttft_ms, one.ttft_ms
+    if least_ms is None:
+        wait_ms, least_ms = point.r_ms, one.r_ms
+    if wait_ms is None or least_ms is None or not one.r_ms:
         return None
-    of_queue = (times[0] - times[1]) / ((point.in_flight - 1) * one.r_ms) if point.in_flight > 1 else 0.0
+    if point.in_flight <= 1:
+        return False
+    of_queue = (wait_ms - least_ms) / ((point.in_flight - 1) * one.r_ms)
     return WAIT[0] <= of_queue <= WAIT[1]
 
 
@@ -260,13 +288,17 @@ def knees(curve: Sequence[Point], members: Sequence[Level]) -> Knees:
 
 def power(curve: Sequence[Point]) -> Knee | None:
     """The load with the most throughput per time in the system, X/R [Kleinrock 1979], of those measured."""
-    rated = [(point.x_per_s / point.r_ms, -point.n) for point in curve if point.r_ms]
-    if len(rated) < len(curve):
-        return None
-    n = -max(rated)[1]
+    n, most = curve[0].n, 0.0
+    for point in curve:
+        if not point.r_ms:
+            return None
+        if point.x_per_s / point.r_ms > most:
+            n, most = point.n, point.x_per_s / point.r_ms
     if n == curve[-1].n:
         return Knee(n=n, relation=">=")
-    return Knee(n=n, relation="<=" if n == curve[0].n > 1 else "=")
+    if n == curve[0].n > 1:
+        return Knee(n=n, relation="<=")
+    return Knee(n=n, relation="=")
 
 
 def doubling(curve: Sequence[Point]) -> Knee | None:
@@ -281,9 +313,11 @@ def doubling(curve: Sequence[Point]) -> Knee | None:
             break
         reached = upper.n
         gain = (upper.x_per_s / lower.x_per_s) ** (1 / math.log2(upper.n / lower.n)) - 1
-        if gain < GAIN - 1e-9:
+        if gain < GAIN - 1e-9:  # exactly 5 % is a gain, whatever rounding makes of it
             return Knee(n=upper.n, relation="=", from_n=lower.n, gain=round(gain, 4))
-    return None if reached is None else Knee(n=reached, relation=">")
+    if reached is None:
+        return None
+    return Knee(n=reached, relation=">")
 
 
 def saturated_n(curve: Sequence[Point]) -> float | None:
@@ -291,12 +325,16 @@ def saturated_n(curve: Sequence[Point]) -> float | None:
 
     One flat doubling is none where a later one gains: batches and slots fill in steps. None where it still grows.
     """
+    if len(curve) < FEWEST_LOADS:
+        return None
     for i, lower in enumerate(curve):
-        higher = curve[i + 1 :]
-        if len(curve) < FEWEST_LOADS or not any(point.n >= LEAST_STEP * lower.n for point in higher):
+        if curve[-1].n < LEAST_STEP * lower.n:
             return None
-        gains = [(math.log(point.x_per_s / lower.x_per_s), point) for point in higher]
-        if not any(gain >= math.log1p(GAIN) and _is_beyond(gain, lower, point) for gain, point in gains):
+        for point in curve[i + 1 :]:
+            gain = math.log(point.x_per_s / lower.x_per_s)
+            if gain >= math.log1p(GAIN) and _is_beyond(gain, lower, point):
+                break
+        else:  # none of the higher loads has more
             return lower.n
     return None
 
@@ -308,12 +346,16 @@ def corner(curve: Sequence[Point]) -> Knee | None:
 
     Where one stream alone was not measured, R of the lowest load stands in, which can only be longer: "<=".
     """
-    rates = [point.requests_per_s for point in curve if point.requests_per_s is not None]
-    lowest = curve[0]
-    if len(rates) < len(curve) or not lowest.r_ms:
+    lowest, most_per_s = curve[0], 0.0
+    for point in curve:
+        if point.requests_per_s is None:
+            return None
+        most_per_s = max(most_per_s, point.requests_per_s)
+    if not lowest.r_ms:
         return None
-    n = round(max(rates) * (lowest.r_ms + lowest.think_ms) / 1000, 2)
-    return Knee(n=n, relation="=" if lowest.n == 1 else "<=")
+    n = round(most_per_s * (lowest.r_ms + lowest.think_ms) / 1000, 2)
+    relation = "=" if lowest.n == 1 else "<="
+    return Knee(n=n, relation=relation)
 
 
 def slo(members: Sequence[Level]) -> Knee | None:
@@ -324,20 +366,25 @@ def slo(members: Sequence[Level]) -> Knee | None:
             continue
         for row in level.slo or ():
             by_bound.setdefault(row.bound, {}).setdefault(level.load, []).append((row, level))
-    crossings = [_crossing(Bound.parse(text), loads) for text, loads in by_bound.items()]
-    known = [crossing for crossing in crossings if crossing is not None]
-    if not known or len(known) < len(crossings):
-        return None
+    crossings = []
+    for text, loads in by_bound.items():
+        crossing = _crossing(Bound.parse(text), loads)
+        if crossing is None:  # another bound may be crossed earlier
+            return None
+        crossings.append(crossing)
     order = {"<": 0, "=": 1, ">": 2}
-    return min(known, key=lambda crossing: (order[crossing.relation], crossing.n))
+    return min(crossings, key=lambda crossing: (order[crossing.relation], crossing.n), default=None)
 
 
 def _crossing(bound: Bound, loads: Mapping[float, Sequence[_Judged]]) -> Knee | None:
     """Where one bound is crossed; a load keeps it if each of its repeats does. None where a level is undecided."""
     rows = sorted(loads.items())
-    if any(row.attained is None for _, same in rows for row, _ in same):
-        return None
-    met = [all(row.attained for row, _ in same) for _, same in rows]
+    met = []
+    for _, same in rows:
+        attained = [row.attained for row, _ in same]
+        if None in attained:
+            return None
+        met.append(all(attained))
     if not met[0]:
         return Knee(n=rows[0][0], relation="<", bound=bound.text)
     if all(met):
@@ -355,25 +402,38 @@ def _crossing(bound: Bound, loads: Mapping[float, Sequence[_Judged]]) -> Knee | 
 
 
 def _worst(slack: _Slack, bound: Bound, same: Sequence[_Judged]) -> float | None:
-    found = [slack(bound, row, level) for row, level in same]
-    known = [value for value in found if value is not None]
-    return min(known) if len(known) == len(found) else None
+    worst = math.inf
+    for row, level in same:
+        value = slack(bound, row, level)
+        if value is None:
+            return None
+        worst = min(worst, value)
+    return worst
 
 
 def _of_figure(bound: Bound, row: Objective, level: Level) -> float | None:
     """How far the bound's own figure is within it: times in logarithms, since they grow with the load."""
     if bound.figure.values:
-        name = "ttft_from_due_ms" if bound.metric == "ttft" and level.is_open else f"{bound.metric}_ms"
-        times: Distribution | None = getattr(level, name)
+        times: Distribution | None = getattr(level, f"{bound.metric}_ms")
+        if bound.metric == "ttft" and level.is_open:
+            times = level.ttft_from_due_ms
         value = (times or NOTHING).at(bound.statistic or "")
-        return math.log(bound.value / value) if value else None
+        if not value:
+            return None
+        return math.log(bound.value / value)
     figure: float | None = bound.figure.read(level)
     if figure is None:
         return None
-    return figure - bound.value if bound.op.startswith(">") else bound.value - figure
+    if bound.op.startswith(">"):
+        return figure - bound.value
+    return bound.value - figure
 
 
 def _of_attainment(bound: Bound, row: Objective, level: Level) -> float | None:
     """How far the share of requests is above the one that the bound asks for; failed requests are in it."""
-    target = _SHARES_MET.get(bound.statistic or "", bound.value if bound.metric == "success" else None)
-    return None if target is None or row.attainment is None else row.attainment - target
+    target = _SHARES_MET.get(bound.statistic or "")
+    if target is None and bound.metric == "success":
+        target = bound.value
+    if target is None or row.attainment is None:
+        return None
+    return row.attainment - target

@@ -34,7 +34,12 @@ def wilson(hits: float, n: float, tail: float = TAIL) -> tuple[float, float] | N
     middle = share + z**2 / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
-    return 0.0 if hits == 0 else low, 1.0 if hits == n else high
+    # Exactly so by the formula; only rounding would say 1e-17.
+    if hits == 0:
+        low = 0.0
+    if hits == n:
+        high = 1.0
+    return low, high
 
 
 def flawless(share: float, tail: float = TAIL) -> int:
@@ -122,7 +127,7 @@ def crossing(
     >>> crossing([4, 6, 8, 12], [436, 430, 400, 200], [436, 436, 436, 300], 0.95)
     Crossing(load=7.44, low=6.57, high=8.1)
     """
-    x, good, of = (np.array(values, dtype=np.float64) for values in (np.log(loads), hits, n))
+    x, good, of = np.log(loads), np.array(hits, dtype=np.float64), np.array(n, dtype=np.float64)
     if len(set(loads)) < 2 or not 0 < wanted < 1:
         return None
     middle = float(x.mean())
@@ -141,7 +146,8 @@ def crossing(
     inside = linear * linear - square * constant
     if not (square > 0 and inside >= 0):
         return Crossing(_short(middle + (target - a) / b), None, None)
-    low, high = (middle + (-linear + side * math.sqrt(inside)) / square for side in (-1, 1))
+    root = math.sqrt(inside)
+    low, high = middle + (-linear - root) / square, middle + (-linear + root) / square
     return Crossing(_short(middle + (target - a) / b), _short(low), _short(high))
 
 
@@ -154,11 +160,12 @@ def _firth(
     for _ in range(_STEPS):
         shares = 1 / (1 + np.exp(-np.clip(design @ beta, -_CERTAIN, _CERTAIN)))
         weights = n * shares * (1 - shares)
+        # The last term keeps it invertible where every share is next to 0 or 1.
         covariance = np.linalg.inv(design.T @ (design * weights[:, None]) + 1e-9 * np.eye(2))
         leverage = weights * np.einsum("ij,jk,ik->i", design, covariance, design)
         step = covariance @ (design.T @ (hits - n * shares + leverage * (0.5 - shares)))
         longest = float(np.abs(step).max())
-        beta = beta + step * min(1.0, _LONGEST / max(longest, _CLOSE))
+        beta = beta + step * min(1.0, _LONGEST / max(longest, _CLOSE))  # far away, a whole step overshoots
         if longest < _CLOSE:
             return beta, covariance, shares
     return None

@@ -56,7 +56,7 @@ class Usl:
     def peak_n(self) -> float | None:
         """Streams with the most throughput, sqrt((1-sigma)/kappa); None where that lies beyond what was measured."""
         n = float(_peak(np.array([self.sigma]), np.array([self.kappa]))[0])
-        return n if n <= self.measured_to else None
+        return _within(n, self.measured_to)
 
     def x_per_s(self, n: float) -> float | None:
         """Throughput at n in flight; None beyond what was measured: the law is no crystal ball.
@@ -138,7 +138,7 @@ def fits(law: Usl, n: Sequence[float], x_per_s: Sequence[float], log_halves: Seq
 
 def _solve(basis: Reals, y: Reals) -> Reals:
     """The best allowed (a, b, c) for each row of y = ln(X/N)."""
-    scale = basis.max(axis=0)
+    scale = basis.max(axis=0)  # the last column grows as N squared: unscaled, the first would lose its digits
     best = np.zeros((len(y), 3))
     least = np.full(len(y), np.inf)
     for free in _FREE:

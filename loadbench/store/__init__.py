@@ -150,7 +150,7 @@ def _read_requests(path: Path, attempts: Mapping[tuple[str, int], _Attempt]) -> 
             unreadable += 1
             continue
         latest = None
-        for name in ("sent_ns", "first_event_ns", "first_token_ns", "last_token_ns", "end_ns"):
+        for name in ("sent_ns", "first_event_ns", "first_token_ns", "first_answer_ns", "last_token_ns", "end_ns"):
             at = getattr(record, name, None)  # what never happened has no mark
             if at is not None and latest is not None and at < latest:
                 record, why = None, f"its {name} lies before an earlier mark"

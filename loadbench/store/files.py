@@ -31,7 +31,7 @@ TOO_LONG = b"(a line that is too long)"
 # Of a record in requests.jsonl; the text goes to answers.jsonl.
 FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name not in ("text", "retry_after_s"))
 # Fields of a record that hold what a server said: a number that cannot be true is as none.
-SERVER_COUNTS = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "status")
+SERVER_COUNTS = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "status")
 # Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,
 # and `ttft_from_sent` stands beside it.
 HISTOGRAMS = ("ttft", "ttft_from_sent", "itl", "tpot", "e2e", "client_lag")

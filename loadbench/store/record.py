@@ -70,11 +70,14 @@ class Result:
         connect_ns: Duration of connection set-up inside this request; 0 on a warm connection.
         headers_ns, first_event_ns, first_token_ns, last_token_ns, end_ns: The marks of docs/metrics.md.
         gaps_us: Gaps between successive text arrivals in us; their sum is last_token - first_token, rounded once.
+        first_answer_ns: The first event with text that is not reasoning; None where only reasoning came, and in records
+            of versions before it was marked.
         text_events: Events that carried text (content, reasoning or tool call), of all choices.
         merged_arrivals: Arrivals that carried more than one text event.
         first_tokens: Tokens in the first text arrival, where the server counted as it went; else None.
         input_tokens, cached_tokens, output_tokens: As the server's usage says; None where it said nothing.
         reasoning_tokens: Of the output tokens, as the usage says; text of them may have come or not.
+        reasoning_characters: Of the text received; None in records of versions before it was counted.
         characters, words: Of the text received.
         finish_reason: As sent (of the first choice), None where none came.
         status: HTTP status.
@@ -111,6 +114,8 @@ class Result:
     cached_tokens: Count | None = None
     output_tokens: Count | None = None
     reasoning_tokens: Count | None = None
+    reasoning_characters: Count | None = None
+    first_answer_ns: Mark | None = None
     characters: Count = 0
     words: Count = 0
     finish_reason: str | None = None
@@ -148,6 +153,7 @@ class Results:
     headers: Reals
     first_event: Reals
     first_token: Reals
+    first_answer: Reals
     last_token: Reals
     end: Reals
     first_events: Counts
@@ -157,6 +163,8 @@ class Results:
     input_tokens: Reals
     cached_tokens: Reals
     output_tokens: Reals
+    reasoning_tokens: Reals
+    reasoning_characters: Reals
     characters: Counts
     words: Counts
     finish_reason: list[str | None]

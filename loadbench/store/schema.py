@@ -178,6 +178,7 @@ class ScenarioFacts(Struct, kw_only=True, frozen=True):
     execution_provider: str | None = None
     device: list[str] | None = None
     price_per_kwh: Amount | None = None
+    price_per_hour: Amount | None = None
     declared_watts: Amount | None = None
     stall_threshold: Annotated[int, Meta(ge=1, le=10**6)] | Annotated[float, Meta(ge=1, le=1e6)] | None = None
 

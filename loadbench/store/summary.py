@@ -42,7 +42,7 @@ def rounded(value: float | None, digits: int = 3) -> float | None:
 
 
 def significant(value: float | None, digits: int = 6) -> float | None:
-    """A plain float of so many significant digits, for what may be small: one answer in 20 minutes is 0.000833333/s.
+    """A plain float of this many significant digits, for what may be small: one answer in 20 minutes is 0.000833333/s.
 
     >>> significant(1 / 1200), significant(48_000.1234), significant(0.0), significant(float("inf"))
     (0.000833333, 48000.1, 0.0, None)
@@ -302,9 +302,11 @@ class Level(Struct, kw_only=True):
     ttft_ms: Distribution | None = None
     ttft_from_due_ms: Distribution | None = None
     ttfe_ms: Distribution | None = None
+    ttfat_ms: Distribution | None = None
     tpot_ms: Distribution | None = None
     itl_ms: Distribution | None = None
     e2e_ms: Distribution | None = None
+    normalised_latency_ms: Distribution | None = None
     client_queue_ms: Distribution | None = None
     client_lag_ms: Distribution | None = None
     connect_ms: Distribution | None = None
@@ -312,6 +314,15 @@ class Level(Struct, kw_only=True):
     tpot_micro_ms: float | None = None
     tpot_micro_ms_ci95: Interval | None = None
     tpot_k_estimated: bool | None = None
+    tokens_per_s_per_user: float | None = None
+    tokens_per_s_per_user_ci95: Interval | None = None
+    prefill_tokens_per_s: float | None = None
+    prefill_tokens_per_s_ci95: Interval | None = None
+    reasoned: int | None = None
+    only_reasoned: int | None = None
+    thinking_ms: Distribution | None = None
+    thinking_share: float | None = None
+    thinking_share_source: str | None = None
     output_tokens: Distribution | None = None
     input_tokens: Distribution | None = None
     characters: int | None = None
@@ -382,6 +393,7 @@ class Level(Struct, kw_only=True):
     j_per_1000_tokens: float | None = None
     wh_per_1000_tokens: float | None = None
     cost_per_1000_tokens: float | None = None
+    cost_per_million_tokens: float | None = None
     course: Course | None = None
     others_cpu_share: float | None = None
     temperature_c_max: float | None = None

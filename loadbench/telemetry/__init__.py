@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ class Rapl:
             self.reason = f"RAPL cannot be read: {error}"
         else:
             self._zones = zones
-            self.reason = None if zones else f"no RAPL counters in {root} (virtual machines and Arm have none)"
+            if not zones:
+                self.reason = f"no RAPL counters in {root} (virtual machines and Arm have none)"
 
     def energy_j(self) -> float | None:
         """Joules, cumulative from an arbitrary start; None where a package cannot be read.
@@ -86,8 +88,9 @@ class Rapl:
         except (OSError, ValueError):
             return None
         for zone, now_uj in zip(self._zones, readings, strict=True):
-            step_uj = now_uj - zone.last_uj
-            zone.total_uj += step_uj if step_uj >= 0 else step_uj + zone.range_uj
+            if now_uj < zone.last_uj:  # it has wrapped
+                zone.total_uj += zone.range_uj
+            zone.total_uj += now_uj - zone.last_uj
             zone.last_uj = now_uj
         # Some hypervisors show counters that never leave 0.
         return round(sum(zone.total_uj for zone in self._zones) / 1e6, 6) or None
@@ -125,13 +128,18 @@ class Sampler:
 
     def sample(self) -> Figures:
         """The figures of now: server, client, machine, gpus, cpu_energy_j; None for what cannot be read."""
-        server: Figures | None = None
-        servers = [tree.sample() for tree in self._trees]
-        if servers and None not in servers:
-            server = {name: sum(one[name] for one in servers if one) for name in servers[0] or ()}
-        pids = frozenset[int]().union(*(tree.pids for tree in self._trees))
+        server: Counter[str] = Counter()
+        pids: set[int] = set()
+        complete = True
+        for tree in self._trees:
+            figures = tree.sample()
+            pids |= tree.pids
+            if figures is None:  # the sum of some servers is that of none
+                complete = False
+            else:
+                server.update(figures)
         return {
-            "server": server,
+            "server": dict(server) if server and complete else None,
             "client": self._clients(),
             "machine": self._machine.sample(),
             "gpus": self._nvml().sample(pids),

@@ -47,8 +47,12 @@ class Gpus:
 
     def free_memory_bytes(self) -> int | None:
         """The most that is free on one of them."""
-        memories = [self._ask("nvmlDeviceGetMemoryInfo", handle) for _, handle, _ in self._devices]
-        return max((memory.free for memory in memories if memory is not None and memory.total), default=None)
+        free = []
+        for _, handle, _ in self._devices:
+            memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+            if memory is not None and memory.total:
+                free.append(memory.free)
+        return max(free, default=None)
 
     def sample(self, pids: Collection[int] = ()) -> list[Figures] | None:
         """The "gpus" of a sample: one a GPU, each figure None by itself where the GPU does not report it.
@@ -96,8 +100,10 @@ class Gpus:
 
         None where neither list names one of them: in a container, a list may be empty or bear the host's numbers.
         """
+        if not pids:
+            return None
         most: dict[int, int] = {}
-        for kind in ("Compute", "Graphics") if pids else ():
+        for kind in ("Compute", "Graphics"):
             by_pid: dict[int, int] = {}
             for entry in self._ask(f"nvmlDeviceGet{kind}RunningProcesses", handle) or ():
                 if entry.pid in pids:
@@ -107,7 +113,9 @@ class Gpus:
                     by_pid[entry.pid] = by_pid.get(entry.pid, 0) + entry.usedGpuMemory
             for pid, used in by_pid.items():
                 most[pid] = max(used, most.get(pid, 0))  # one in both lists shows its whole memory in each
-        return sum(most.values()) if most else None
+        if not most:
+            return None
+        return sum(most.values())
 
     def _ask(self, name: str, *arguments: object) -> Library:
         """What NVML answers; None where this GPU, driver or version of the library has no such thing."""
@@ -133,8 +141,9 @@ def open_nvml(load: Callable[[], Library] = lambda: importlib.import_module("pyn
     try:
         library.nvmlInit()
     except library.NVMLError as error:
-        absent = error.value in (library.NVML_ERROR_LIBRARY_NOT_FOUND, library.NVML_ERROR_DRIVER_NOT_LOADED)
-        return Gpus(None, "no NVIDIA driver" if absent else f"NVML: {error}")
+        if error.value in (library.NVML_ERROR_LIBRARY_NOT_FOUND, library.NVML_ERROR_DRIVER_NOT_LOADED):
+            return Gpus(None, "no NVIDIA driver")
+        return Gpus(None, f"NVML: {error}")
     return Gpus(library)
 
 

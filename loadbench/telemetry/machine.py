@@ -90,7 +90,10 @@ class Machine:
         throttles = _readings(self._throttles)
         if len(throttles) < len(self._throttles):  # a part of a sum is no sum
             throttles = []
-        mhz = round(sum(clocks) / len(clocks) / 1000, 1) if clocks else _psutil_mhz()
+        if clocks:
+            mhz: float | None = round(sum(clocks) / len(clocks) / 1000, 1)
+        else:
+            mhz = _psutil_mhz()
         return {
             "cpu_s": round(sum(getattr(times, name, 0.0) for name in _BUSY), 2) or None,
             "memory_available_bytes": free_memory_bytes(),
@@ -107,7 +110,10 @@ def _psutil_mhz() -> float | None:
         clock = psutil.cpu_freq()
     except (AttributeError, OSError, RuntimeError):  # psutil: some virtual machines of Apple's have no clock
         return None
-    return round(clock.current, 1) if clock is not None and clock.current else None
+    if clock is None or not clock.current:
+        return None
+    mhz: float = round(clock.current, 1)
+    return mhz
 
 
 def _sensors(classes: Path) -> list[Path]:
@@ -151,8 +157,10 @@ def _battery() -> tuple[str | None, float | None]:
         return None, None
     if battery is None:
         return None, None
-    power = {None: None, True: "mains", False: "battery"}[battery.power_plugged]
-    return power, None if battery.percent is None else round(battery.percent, 1)
+    power, percent = {None: None, True: "mains", False: "battery"}[battery.power_plugged], battery.percent
+    if percent is not None:
+        percent = round(percent, 1)
+    return power, percent
 
 
 class CoreWait:
@@ -188,7 +196,8 @@ class CoreWait:
             return None
         for thread, now_ns in seen_ns.items():
             before_ns = self._seen_ns.get(thread, 0)
-            # A number may be given to another thread, which counts from 0.
-            self._waited_ns += now_ns - before_ns if now_ns >= before_ns else now_ns
+            if now_ns < before_ns:  # the number was given to another thread, which counts from 0
+                before_ns = 0
+            self._waited_ns += now_ns - before_ns
         self._seen_ns = seen_ns
         return self._waited_ns / 1e9

@@ -152,13 +152,14 @@ class ProcessTree:
             return None
         self._cpu_s += self._used_s(now)
         self._last = now
-        alive = [reading for reading in now.values() if not reading.ended]
-        return {
-            "processes": len(alive),
-            "memory_bytes": sum(reading.memory_bytes for reading in alive),
-            "cpu_s": round(self._cpu_s, 2),
-            "threads": sum(reading.threads for reading in alive),
-        }
+        processes = memory_bytes = threads = 0
+        for reading in now.values():
+            if not reading.ended:
+                processes += 1
+                memory_bytes += reading.memory_bytes
+                threads += reading.threads
+        cpu_s = round(self._cpu_s, 2)
+        return {"processes": processes, "memory_bytes": memory_bytes, "cpu_s": cpu_s, "threads": threads}
 
     def _used_s(self, now: dict[int, Reading]) -> float:
         """CPU seconds since the last sample.
@@ -174,11 +175,13 @@ class ProcessTree:
                 self._unclaimed_s[gone.parent] += gone.cpu_s + gone.reaped_s
         used_s = 0.0
         for pid, reading in now.items():
-            old = before.get(pid)
-            reaped_s = reading.reaped_s - (old.reaped_s if old else 0.0)
+            own_s, reaped_s = reading.cpu_s, reading.reaped_s
+            if pid in before:
+                own_s -= before[pid].cpu_s
+                reaped_s -= before[pid].reaped_s
             counted_s = min(self._unclaimed_s[pid], reaped_s)
             self._unclaimed_s[pid] -= counted_s
-            used_s += max(reading.cpu_s - (old.cpu_s if old else 0.0), 0.0) + max(reaped_s - counted_s, 0.0)
+            used_s += max(own_s, 0.0) + max(reaped_s - counted_s, 0.0)
         for pid in self._unclaimed_s.keys() - now.keys():
             del self._unclaimed_s[pid]
         return used_s
@@ -195,23 +198,30 @@ def find_pid(base_url: str) -> int | None:
     if not is_loopback(base_url):
         return None
     host = (parts.hostname or "").lower()
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    listening = [(address, pid) for address, at, pid in _listeners() if at == port]
+    port = parts.port
+    if not port:
+        port = 443 if parts.scheme == "https" else 80
     own = {"127.0.0.1", "::1"} if host.endswith("localhost") else {host}
+    listeners = _listeners()
     # An address of its own wins over "all addresses".
     for addresses in (own, _ANY):
-        pids = {pid for address, pid in listening if address in addresses}
+        pids = {pid for address, at, pid in listeners if address in addresses and at == port}
+        if None in pids:
+            return None
         if pids:
             with contextlib.suppress(psutil.Error):
-                return None if None in pids else _first({psutil.Process(pid) for pid in pids}, addresses, port)
+                return _first(set(map(psutil.Process, pids)), addresses, port)
             return None
     return None
 
 
 def _first(processes: set[psutil.Process], addresses: set[str], port: int) -> int | None:
-    if any(process.name().removesuffix(".exe").lower() in FORWARDERS for process in processes):
-        return None
-    tops = [process for process in processes if processes.isdisjoint(process.parents())]
+    tops = []
+    for process in processes:
+        if process.name().removesuffix(".exe").lower() in FORWARDERS:
+            return None
+        if processes.isdisjoint(process.parents()):
+            tops.append(process)
     if len(tops) != 1:
         return None
     # Of those that share one socket psutil names any one: its ancestors are asked themselves.

@@ -20,6 +20,7 @@ from functools import partial
 
 import httpx
 
+from loadbench.errors import UsageError
 from loadbench.scenario import Timeouts
 from loadbench.transport.connection import Connection, tls_context
 from loadbench.transport.exchange import (
@@ -88,8 +89,8 @@ class Transport(httpx.AsyncBaseTransport):
     """Connections to HTTP/1.x servers, each kept alive for the next request, each stamping its arrivals.
 
     Args:
-        clock: ``thread``, ``kernel`` or ``user``; None takes kernel stamps where they work. The thread leaves TLS
-            to kernel stamps, and everything where it was not built.
+        clock: ``thread``, ``kernel`` or ``user``; None takes kernel stamps where they work. The thread leaves https
+            to Python, by kernel stamps.
         tls: Context for https; made at the first use when None.
         now_ns, wall_ns: The monotonic and the wall clock.
 
@@ -110,7 +111,11 @@ class Transport(httpx.AsyncBaseTransport):
     ) -> None:
         if clock is None:
             clock = "kernel" if kernel_stamps_work(wall_ns) else "user"
-        self._clock: Clock = "kernel" if clock == "thread" and not reader_built() else clock
+        elif clock == "thread" and not reader_built():
+            raise UsageError(
+                "--stamps thread: this loadbench was installed where there was no C compiler, or not on Linux"
+            )
+        self._clock: Clock = clock
         self.lags_ns: list[int] = []
         self.round_trip_ns: int | None = None
         self.retries = 0
@@ -124,7 +129,9 @@ class Transport(httpx.AsyncBaseTransport):
 
     @property
     def clock(self) -> Clock:
-        return "user" if any(wires.doubted for wires in self._wires.values()) else self._clock
+        if any(wires.doubted for wires in self._wires.values()):
+            return "user"
+        return "kernel" if self._clock == "thread" and self._tls is not None else self._clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url

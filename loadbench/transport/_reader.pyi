@@ -1,7 +1,7 @@
 """The thread that reads sockets, in C: see _reader.c."""
 
 Taken = tuple[list[bytes], list[int], list[int], int, int]
-"""Pieces, when each arrived, how much later each read came (ns), and which pieces are bodies of chunks: [first, last)."""
+"""Pieces, when each arrived, how much later it was read (ns), and which pieces are bodies of chunks: [first, last)."""
 
 class Reader:
     def open(self, fd: int, /) -> int:

@@ -22,7 +22,7 @@ RETRY_NS = 1_000_000_000
 
 Headers = list[tuple[bytes, bytes]]
 Clock = Literal["thread", "kernel", "user"]
-"""Who reads the sockets, and stamps what arrives: a thread of its own by the kernel's stamps, Python by them, Python."""
+"""Who stamps arrivals: the kernel, read by a thread of its own or by Python; or Python, in user space."""
 Origin = tuple[str, str, int]
 Ending = Literal["usage", "end"]
 """What may still follow an answer that is over: its usage, or the end of the body alone."""

@@ -63,6 +63,7 @@ COMMANDS = dict(commands(main))
 
 def typed(text: str) -> list[str]:
     """The command lines of a text, from fences and indented blocks, without what stands before and after them."""
+    text = re.sub(r" +\\\n\s*", " ", text)  # a command that goes on in the next line
     text = re.sub(r"^```text\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)  # output, not commands
     text = re.sub(r"^```.*?^```", lambda fence: fence[0].replace("\n", "\n    "), text, flags=re.MULTILINE | re.DOTALL)
     found = re.findall(r"^#? {2,}(?:\$ )?(?:[A-Z_]+=\S+ )?(?:\.venv\\Scripts\\)?(loadbench .*)$", text, re.MULTILINE)

@@ -89,7 +89,14 @@ def energy(
 ) -> Plain:
     found = Level(duration_s=duration_s, output_tokens_spent=tokens)
     machine.add_energy(found, machine.typed(samples), gpus, msgspec.convert(scenario, ScenarioFacts))
-    names = ("energy_j", "energy_source", "j_per_1000_tokens", "wh_per_1000_tokens", "cost_per_1000_tokens")
+    names = (
+        "energy_j",
+        "energy_source",
+        "j_per_1000_tokens",
+        "wh_per_1000_tokens",
+        "cost_per_1000_tokens",
+        "cost_per_million_tokens",
+    )
     return {name: getattr(found, name) for name in names}
 
 

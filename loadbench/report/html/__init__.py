@@ -22,13 +22,10 @@ from itertools import groupby
 import orjson
 
 from loadbench import text as units
-from loadbench.errors import how_to_install
 from loadbench.report import document as doc
 from loadbench.report.document import Cell, Column, Section, Table, Trace
 from loadbench.text import one_line
 
-HOW = how_to_install("html")
-"""How to get the plots."""
 MOST_PANELS = 6
 """Plots of one kind that are open; more unfold on a click."""
 FEW = "too few requests for a 95% interval"
@@ -204,6 +201,24 @@ def render(document: doc.Document) -> str:
     return f"<!doctype html>\n{whole}\n"
 
 
+_FRAGMENT = """.loadbench-run table { border-collapse: collapse; color: inherit; }
+.loadbench-run ul { padding-left: 1.2em; }
+.loadbench-run th, .loadbench-run td { padding: .2em .7em; text-align: right; white-space: nowrap; }
+.loadbench-run .unseen { display: none; } .loadbench-run .unit, .loadbench-run .notes { opacity: .7; }"""
+"""No colours: a notebook has its own, light or dark."""
+
+
+def fragment(document: doc.Document) -> str:
+    """A document for a notebook's output: no script, and readable without its style, which GitHub takes out."""
+    assert document.title is not None
+    title = ", ".join(filter(None, (document.title.text, document.title.date)))
+    parts = [Markup(f"<style>{_FRAGMENT}</style>"), tag("p", tag("strong", title))]
+    if document.title.simulated:
+        parts.append(tag("p", tag("strong", document.title.simulated)))
+    parts += [render_block(block) for block in document.blocks()]
+    return str(tag("div", parts, class_="loadbench-run"))
+
+
 def _policy(digests: Iterable[str]) -> str:
     """Nothing is loaded, and of scripts only these run: what somebody put into a name would not, even unescaped."""
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
@@ -229,8 +244,9 @@ def _header(title: doc.Title) -> Markup:
 def _without_plots(library: Bundle | None) -> Markup:
     if library is None:
         words = "The tables below hold every figure; the plots need plotly, which is not installed. To get them: "
-        how = [tag("code", part) if i % 2 else part for i, part in enumerate(HOW.split("`"))]
-        return tag("p", words, how, ", then ", tag("code", "loadbench report RUN"), class_="hint")
+        return tag(
+            "p", words, tag("code", "pip install plotly"), ", then ", tag("code", "loadbench report RUN"), class_="hint"
+        )
     words = "Plots need JavaScript. The same figures are in the tables beneath them."
     return Markup(f"<noscript>{tag('p', words, class_='hint')}</noscript>")
 
@@ -247,7 +263,11 @@ def _section(section: Section, plots: _Plots | None) -> Markup:
         made = [render_block(section.blocks[place], f"{section.id}-{place}", plots) for place in places]
         parts.append(tag("div", made, class_="pair") if small and len(made) > 1 else joined(made))
     name = f"{section.id}-title"
-    return tag("section", tag("h2", section.title, id=name), parts, id=section.id, aria_labelledby=name)
+    heading = tag("h2", section.title, id=name)
+    if section.folded is not None:
+        parts = [tag("details", tag("summary", heading), parts, class_="section", open=not section.folded)]
+        heading = Markup("")
+    return tag("section", heading, parts, id=section.id, aria_labelledby=name)
 
 
 # -- blocks

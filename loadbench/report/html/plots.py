@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import log10
+from typing import TYPE_CHECKING
 
 from loadbench import text as units
 from loadbench.errors import LoadbenchError
@@ -16,6 +18,9 @@ from loadbench.report.html import trace
 from loadbench.report.tables import LEVEL, per_model, times_of
 from loadbench.scenario.bounds import Bound
 from loadbench.store.summary import Curve, Distribution, Law, Level, Spectrum, Summary
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Figure
 
 MOST_LINES = 6
 """Levels in a plot of percentiles: the table beneath has them all."""
@@ -33,7 +38,46 @@ _LINE_PX, _EDGES_PX = 26, 90
 _LONGEST_NAME = 34
 """Of a plot with a model a line."""
 _PERCENTILES = {"p50": 2.0, "p90": 10.0, "p95": 20.0, "p99": 100.0, "p999": 1000.0}
-"""Where each is on the axis: one request in so many is slower."""
+"""Where each is on the axis: one request in this many is slower."""
+
+
+# -- a figure for notebooks
+
+
+def overview(record: levels.Record) -> Figure:
+    """Throughput and median TTFT against load side by side, a colour a model, each with its 95% interval.
+
+    Raises:
+        LoadbenchError: If plotly is not installed, or nothing was measured.
+    """
+    try:
+        from plotly.subplots import make_subplots
+    except ImportError:
+        raise LoadbenchError("plot needs plotly, which is not installed: pip install plotly") from None
+    from loadbench.report.html import asset
+
+    summary = levels.read(record)
+    rows = [level for level in levels.firsts(levels.by_load(levels.of(summary))) if level.completed]
+    if not rows:
+        raise LoadbenchError("nothing to plot: no request completed")
+    colors = re.findall(r"--c\d: (#\w+)", asset("page.css"))[: trace.COLORS]
+    figure = make_subplots(cols=2, subplot_titles=("Throughput", "Time to first token"))
+    for i, (model, own) in enumerate(levels.by_model(rows).items()):
+        tokens = list(map(trace.tokens, own))
+        waits = [trace.percentile(level, levels.ttft(level), "p50", "TTFT") for level in own]
+        for col, points in enumerate((tokens, waits), 1):
+            line = trace.line(points, colors[i % len(colors)], trace.SYMBOLS[i % len(trace.SYMBOLS)])
+            line["text"] = [text.replace("\n", "<br>") for text in line["text"]]
+            figure.add_trace(line | {"name": trace.words(model), "showlegend": col == 1}, row=1, col=col)
+    ground, faint = "rgba(0,0,0,0)", "rgba(127,127,127,.25)"  # it lies on a light notebook or a dark one
+    figure.update_xaxes(trace.load_axis(rows) | {"gridcolor": faint})
+    figure.update_yaxes(gridcolor=faint, zerolinecolor=faint, rangemode="tozero")
+    figure.update_yaxes(title_text="tokens/s", col=1)
+    figure.update_yaxes(title_text="p50, ms", col=2)
+    figure.update_layout(paper_bgcolor=ground, plot_bgcolor=ground, font_color="#808a94", height=360)
+    if levels.is_simulated(summary):
+        figure.update_layout(title_text="SIMULATED")
+    return figure
 
 
 # -- throughput and efficiency
@@ -224,6 +268,16 @@ def _table(kind: Kind, summary: Summary, statistics: Iterable[str]) -> list[Tabl
     return doc.without_unknown(per_model(f"{kind.name} against load", rows, columns, notes))
 
 
+def slo_lines(kind: Kind, rows: Sequence[Level]) -> tuple[list[Trace], list[Trace]]:
+    """Lines across at the bounds of the SLO on a time, and their names."""
+    shapes, notes = [], []
+    for text, ms in _bounds(kind, rows).items():
+        across: Trace = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": ms, "y1": ms}
+        shapes.append(across | {"line": {"color": "@bad", "width": 1.5, "dash": "dash"}})
+        notes.append(trace.note(text, color="@bad", xref="paper", x=0, xanchor="left", y=ms, yanchor="bottom"))
+    return shapes, notes
+
+
 def _against_load(kind: Kind, model: str, rows: list[Level], curve: Curve | None) -> Panel | None:
     traces, ends = [], []
     first = levels.firsts(rows)
@@ -241,11 +295,7 @@ def _against_load(kind: Kind, model: str, rows: list[Level], curve: Curve | None
     if not traces:
         return None
     bounds = _bounds(kind, rows)
-    shapes, notes = [], []
-    for text, ms in bounds.items():
-        across: Trace = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": ms, "y1": ms}
-        shapes.append(across | {"line": {"color": "@bad", "width": 1.5, "dash": "dash"}})
-        notes.append(trace.note(text, color="@bad", xref="paper", x=0, xanchor="left", y=ms, yanchor="bottom"))
+    shapes, notes = slo_lines(kind, rows)
     # Lines down where a rule says that the curve bends, within what was measured; names of one place in one.
     names: dict[float, list[str]] = {}
     knees = tables.knees_of(curve) if curve and kind.bound != "itl" else {}
@@ -297,7 +347,7 @@ Drawn = tuple[Level, Spectrum]
 
 def distributions(summary: Summary) -> list[Block]:
     how = (
-        "Read a point as: so many per cent took at most so long. To the right each step is a tenth of what is left, "
+        "Read a point as: y per cent took at most x. To the right each step is a tenth of what is left, "
         "so that the slowest can be told apart; a line ends at the slowest of all. Circles are percentiles with their "
         f"95% intervals, hollow where too few requests hold one. Of more than {MOST_LINES} loads some are drawn; the "
         "tables have all."

@@ -69,8 +69,9 @@ class Truth:
         prompt_tokens, cached_tokens: Of the requests that reached a slot.
         connections: Accepted.
         blocked: Writes the kernel would not take at once, since the client read too slowly; their times are too early.
-        ttft, gap, e2e, queue, late: First text event - arrival; text event - text event before; last text event -
-            arrival; slot - arrival; text event - its due time. Streams only; a burst has no gaps.
+        ttft, ttfat, gap, e2e, queue, late: First text event - arrival; the first that is not reasoning - arrival; text
+            event - text event before; last text event - arrival; slot - arrival; text event - its due time. Streams
+            only; a burst has no gaps.
     """
 
     requests: int = 0
@@ -89,17 +90,20 @@ class Truth:
     first_ns: int | None = None
     last_ns: int | None = None
     ttft: Counts[int] = field(default_factory=_counts)
+    ttfat: Counts[int] = field(default_factory=_counts)
     gap: Counts[int] = field(default_factory=_counts)
     e2e: Counts[int] = field(default_factory=_counts)
     queue: Counts[int] = field(default_factory=_counts)
     late: Counts[int] = field(default_factory=_counts)
 
-    def text_event(self, now: int, arrival_ns: int, due_ns: int, *, first: bool, last: bool) -> None:
-        """Count a text event that is the first of its answer, the last, or both; the hot loop counts all others."""
+    def text_event(self, now: int, arrival_ns: int, due_ns: int, *, first: bool, answers: bool, last: bool) -> None:
+        """Count a text event that is the first, the first of the answer, the last; the hot loop counts all others."""
         self.late[(now - due_ns) // 1000] += 1
         if first:
             self.ttft[(now - arrival_ns + 500) // 1000] += 1
             self.first_ns = self.first_ns or now
+        if answers:
+            self.ttfat[(now - arrival_ns + 500) // 1000] += 1
         if last:
             self.e2e[(now - arrival_ns + 500) // 1000] += 1
         self.last_ns = now
@@ -108,7 +112,7 @@ class Truth:
         report: dict[str, object] = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name in ("ttft", "gap", "e2e", "queue", "late"):
+            if item.name in ("ttft", "ttfat", "gap", "e2e", "queue", "late"):
                 report[f"{item.name}_us"] = summary(value)
             elif item.name == "first_ns":
                 span_s = None if value is None or self.last_ns is None else (self.last_ns - value) / 1e9
@@ -296,6 +300,7 @@ class Stream:
     _per_event: int = field(init=False)
     _events: int = field(init=False)
     _half_way: int = field(init=False)
+    _answer: int = field(init=False)  # the first event that is not reasoning
     _usage: bool = field(init=False)
     _continuous: bool = field(init=False)
     _chunks: answer.Events = field(init=False)
@@ -311,6 +316,7 @@ class Stream:
         self._per_event = law.tokens_per_event
         self._events = -(-job.tokens // self._per_event)
         self._half_way = max(1, self._events // 2)
+        self._answer = -(-job.reasoning // self._per_event)
         self._usage = law.usage != "off" and (request.include_usage or law.usage == "continuous")
         self._continuous = self._usage and (request.continuous_usage or law.usage == "continuous")
         self._chunks = answer.Events(job.identity, job.created, request.model)
@@ -376,8 +382,8 @@ class Stream:
             self.stop = self._events - 1
             if self.job.fault in HALF_WAY and self._half_way >= event:
                 self.stop = min(self.stop, self._half_way)
-            if field == "reasoning_content":
-                self.stop = min(self.stop, -(-self.job.reasoning // self._per_event))
+            if event <= self._answer:
+                self.stop = min(self.stop, self._answer)
         self.left = self.stop - event
         if self.left:
             self.middle = self._chunks.middle(field)
@@ -404,10 +410,10 @@ class Stream:
         data = self._event(self.stop) if self.stop else self._opening
         now = clock()
         self.connection.write(data)
-        truth, is_last = self.job.service.truth, self.stop == self._events - 1
+        truth, answers, is_last = self.job.service.truth, self.stop == self._answer, self.stop == self._events - 1
         if self.stop:
             truth.gap[(now - self.sent_ns + 500) // 1000] += 1
-        truth.text_event(now, self.job.arrival_ns, due_ns, first=self.stop == 0, last=is_last)
+        truth.text_event(now, self.job.arrival_ns, due_ns, first=self.stop == 0, answers=answers, last=is_last)
         self._opening = b""
         self.sent_ns = now
         self.index = (self.index + self._per_event) % answer.COUNT
@@ -450,7 +456,8 @@ class Stream:
         now = clock()
         self.connection.write(data)
         if events and not job.gone:
-            job.service.truth.text_event(now, job.arrival_ns, due_ns, first=True, last=True)
+            answers = job.tokens > job.reasoning
+            job.service.truth.text_event(now, job.arrival_ns, due_ns, first=True, answers=answers, last=True)
             job.service.truth.completed += 1
         self.stop = self._events
         self._over(due_ns)

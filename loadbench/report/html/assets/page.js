@@ -157,6 +157,16 @@ const loadbench = (() => {
     }, { rootMargin: "600px 0px" });
     plots.forEach((element) => watcher.observe(element));
 
+    // A link to a section that is folded, or to a part of it, unfolds it.
+    const unfold = () => {
+      const target = location.hash && document.getElementById(location.hash.slice(1));
+      const details = target && (target.closest("details") ?? target.querySelector(":scope > details.section"));
+      if (details) details.open = true;
+    };
+    window.addEventListener("hashchange", unfold);
+    document.querySelectorAll("nav a").forEach((link) => link.addEventListener("click", () => setTimeout(unfold)));
+    unfold();
+
     const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
     const reading = new IntersectionObserver((entries) => {
       for (const entry of entries) {
@@ -171,7 +181,8 @@ const loadbench = (() => {
     let before;
     let unfolded = [];
     window.addEventListener("beforeprint", () => {
-      unfolded = [...document.querySelectorAll("details:not([open])")].filter((one) => one.querySelector(":scope > dl"));
+      unfolded = [...document.querySelectorAll("details:not([open])")].filter((one) => (
+        one.classList.contains("section") || one.querySelector(":scope > dl")));
       unfolded.forEach((one) => { one.open = true; });
       before = root.dataset.theme;
       root.dataset.theme = "light";
@@ -195,6 +206,9 @@ const loadbench = (() => {
     ready, // a promise: plots can be drawn from then on
     draw,
     data: (id) => page.sections[id],
-    drawAll: () => ready.then(() => Promise.all(plots.map(drawPlot))),
+    drawAll: () => ready.then(() => {
+      document.querySelectorAll("details.section").forEach((one) => { one.open = true; });
+      return Promise.all(plots.map(drawPlot));
+    }),
   };
 })();
