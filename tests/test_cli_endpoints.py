@@ -74,9 +74,8 @@ def test_run_json_names_each_endpoint_with_what_answers_there(quick: Simulator, 
 
 def test_reports_have_a_table_of_the_endpoints(quick: Simulator, other: Simulator) -> None:
     run("-e", quick.url, "-e", other.url, *BRIEF, "-o", "run")
-    text, markdown, page, table = (
-        invoke("report", "run", "--full", "--format", kind).stdout for kind in ("text", "markdown", "html", "csv")
-    )
+    text = invoke("report", "run", "--full").stdout
+    markdown, page, table = (invoke("report", "run", "--format", kind).stdout for kind in ("markdown", "html", "csv"))
 
     for report in (text, markdown, page):
         assert "Endpoints" in report

@@ -149,7 +149,7 @@ WRONG = {
         files={"s.yaml": "x"},
     ),
     "a scenario without its ending": Wrong(
-        "sweep", ("sweep: ", "did you mean scenarios/sweep.toml?"), files={"scenarios/sweep.toml": "x"}
+        "mine", ("mine: ", "did you mean scenarios/mine.toml?"), files={"scenarios/mine.toml": "x"}
     ),
     "a server in place of a scenario": Wrong("http://h:1/v1", ("http://h:1/v1: ", "a server's address with -e")),
     "prompts in place of a scenario": Wrong("p.txt", ("p.txt: ", "give prompts with --prompts"), files={"p.txt": "x"}),

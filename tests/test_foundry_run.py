@@ -86,7 +86,7 @@ def measured(loadbench: Forks, url: str, tmp_path_factory: pytest.TempPathFactor
 def test_every_request_of_a_level_completes_and_tokens_come_one_by_one(measured: Run, streams: int) -> None:
     level = measured.levels[streams]
 
-    assert (measured.code, measured.output) == (0, "")
+    assert (measured.code, measured.output) == (0, f"{measured.folder}\n")
     assert (level["status"], level["completed"], level["failed"], level["errors"]) == ("complete", REQUESTS, 0, {})
     assert "V13" not in {warning["code"] for warning in level["warnings"]}
     assert (level["token_source"], level["itl_ms"]["p50"] > 0) == ("usage", True)
@@ -165,8 +165,9 @@ def test_an_error_inside_a_stream_is_counted_by_its_kind(loadbench: Forks, url: 
     assert (run.code, run.levels[2]["status"], run.levels[2]["errors"]) == (1, "failed", {"stream_error": 4})
     assert {row["status"] for row in rows} == {200}
     assert all("exceeds the model's maximum context length of 4096" in row["error_message"] for row in rows)
-    assert run.output.startswith("loadbench: quick-generic-cpu:1: no request completed; the last one: stream_error: ")
-    assert run.output.count("\n") == 1
+    assert run.output.startswith(f"{run.folder}\nloadbench: quick-generic-cpu:1: no request completed; the last one: ")
+    assert "stream_error: " in run.output
+    assert run.output.count("\n") == 2
 
 
 @pytest.fixture(scope="module")

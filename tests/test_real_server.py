@@ -73,7 +73,7 @@ def test_every_request_of_a_level_completes_and_is_recorded_with_the_length_that
     level = measured.levels[streams]
     rows = measured.rows[level["id"]]
 
-    assert (measured.code, measured.output) == (0, "")
+    assert (measured.code, measured.output) == (0, f"{measured.folder}\n")
     assert (level["status"], level["completed"], level["failed"], level["errors"]) == ("complete", REQUESTS, 0, {})
     assert Counter(row["warmup"] for row in rows) == {True: streams, False: REQUESTS}
     assert sorted(row["request"] for row in rows) == list(range(streams + REQUESTS))

@@ -489,8 +489,9 @@ def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None)
     ready = shipped()
     if value in ready and not path.exists():
         return ready[value]
-    if Path(f"{value}.toml").is_file():
-        advice = f"did you mean {printable(value)}.toml?"
+    near = [place for place in (Path(f"{value}.toml"), Path("scenarios", f"{value}.toml")) if place.is_file()]
+    if near:
+        advice = f"did you mean {printable(str(near[0]))}?"
     elif "://" in value:
         advice = "give a server's address with -e"
     elif path.suffix.lower() in (".jsonl", ".txt"):

@@ -34,12 +34,12 @@ Criteria: latency (TTFT p95, E2E mean), throughput (characters/s), quality,
 memory, disk, cost (or energy), tokens (tokens/s), licence. Weights are parts:
 the usual ones are 3, 2, 3, 1, 0.5, 0.5, 0, 0. A file (TOML or JSON) lists all
 that counts, as latency = 3, and may hold requirements (needs) and licences too.
-Requirements: any bound of a run, and memory, disk, quality, rules, energy, cost,
-characters_per_s, licence=a,b, device=cpu,gpu.
+Requirements: any bound of a run, and memory, disk, quality, rules, energy,
+cost, characters_per_s, licence=a,b, device=cpu,gpu.
 
 \b
-Exit: 0 chosen, with warnings or without; 2 arguments or files; 3 no model meets the
-requirements.
+Exit: 0 chosen, with warnings or without; 2 arguments or files; 3 no model meets
+the requirements.
 """
 _what, _out = under("What counts"), under(MORE)
 _MISSING_HELP = "A model without a required figure: eliminate it, or allow it with a warning.  [default: out]"
