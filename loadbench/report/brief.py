@@ -180,8 +180,11 @@ def _speed(levels: Sequence[Level], curve: Curve | None) -> list[str]:
     if saturated is not None and saturated < (last.load or 0):
         # Named where no higher load exceeds it by over 5 % and beyond both intervals (docs/statistics.md).
         at = next((load for load in loads if load.levels[0].load == saturated), peak)
-        tokens = units.figure(at.levels[0].output_tokens_per_s)
-        return [f"Total speed tops out near {tokens} tokens/s at {at.words}: more users only wait longer."]
+        tokens, most = (units.figure(one.levels[0].output_tokens_per_s) for one in (at, peak))
+        if tokens == most:
+            return [f"Total speed tops out near {tokens} tokens/s at {at.words}: more users only wait longer."]
+        already = f"{at.words} already {'gets' if saturated == 1 else 'get'} {tokens}"
+        return [f"Total speed tops out near {most} tokens/s, and {already}: more users only wait longer."]
     tokens = units.figure(peak.levels[0].output_tokens_per_s)
     if len(loads) == 1:
         return [f"Total speed is {tokens} tokens/s at {peak.words}."]

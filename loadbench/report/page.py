@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import log10
 
@@ -31,8 +31,8 @@ def document(record: Record | Summary) -> doc.Document:
     blocks: list[Block] = [Text("", brief.answers(summary)), Html(_tiles(groups))]
     blocks += [_speed(groups), *_wait(groups, summary)]
     sections = [Section("answer", "In short", blocks)]
-    if frontier := _frontier(groups):
-        sections.append(Section("frontier", "Speed for one, speed for all", frontier))
+    if speeds := frontier(groups):
+        sections.append(Section("frontier", "Speed for one, speed for all", speeds))
     sections.append(replace(verdict, title="All levels"))
     tried = whatif.section(summary, [(group.name, group.levels) for group in groups])
     if tried is not None:
@@ -229,9 +229,9 @@ def _overlaid(
 # -- the frontier, and goodput
 
 
-def _frontier(groups: Sequence[Group]) -> list[Block]:
+def frontier(groups: Sequence[Group]) -> list[Plot]:
     """What one user gets against what all get; and goodput against load, where there is an SLO."""
-    found: list[Block] = []
+    found: list[Plot] = []
     points = []
     for group in groups:
         for level in group.levels:
@@ -276,7 +276,12 @@ def _frontier_plot(groups: Sequence[Group], points: Sequence[tuple[float, float]
         traces.append(line)
         if i < trace.COLORS:
             legend.append(Key(group.name, trace.SIGNS[i], color))
-    layout = {"xaxis": trace.rate_axis("tokens/s for each user"), "yaxis": trace.rate_axis("tokens/s for all together")}
+    layout: Trace = {
+        "xaxis": trace.rate_axis("tokens/s for each user"),
+        "yaxis": trace.rate_axis("tokens/s for all together"),
+    }
+    if menu := _per_cost(groups):
+        layout |= {"updatemenus": [menu], "margin": {"t": 34}}
     note = (
         "Up and to the right is better. The figure at a point is its load; a hollow point is beaten in both by another."
     )
@@ -284,6 +289,32 @@ def _frontier_plot(groups: Sequence[Group], points: Sequence[tuple[float, float]
     return Plot(
         "The frontier", note, [Panel("", label, traces, layout)], legend if len(groups) > 1 else [], _same(groups)
     )
+
+
+def _per_cost(groups: Sequence[Group]) -> Trace | None:
+    """A switch from speed to speed per watt, or tokens per unit of currency; None where neither is known."""
+    readings: dict[str, Callable[[Level], float | None]] = {
+        "tokens/s for all together": lambda level: level.output_tokens_per_s,
+        # As many as tokens per joule.
+        "tokens/s per watt": lambda level: 1000 / level.j_per_1000_tokens if level.j_per_1000_tokens else None,
+        "tokens per unit of currency": lambda level: (
+            1e6 / level.cost_per_million_tokens if level.cost_per_million_tokens else None
+        ),
+    }
+    buttons: list[Trace] = []
+    for title, read in readings.items():
+        values = []
+        for group in groups:
+            own = [one for one in group.levels if one.tokens_per_s_per_user is not None and one.output_tokens_per_s]
+            values.append([read(level) for level in own])
+        if not any(value for own_values in values for value in own_values):
+            continue
+        is_speed = not buttons
+        change = {"y": values, "error_y.visible": [is_speed] * len(values)}
+        args = [change, {"yaxis.title.text": title, "yaxis.autorange": True}]
+        label = ("all", "per watt", "per currency")[list(readings).index(title)]
+        buttons.append({"label": label, "method": "update", "args": args})
+    return {**_MENU, "x": 1, "buttons": buttons} if len(buttons) > 1 else None
 
 
 def _hover(group: Group, level: Level) -> str:
