@@ -27,7 +27,8 @@ Written by `python -m tests.guide` from the program's own help. [run.md](run.md)
 def cli() -> str:
     """docs/cli.md: the whole help of every command."""
     parts = [_HEAD]
-    for path in COMMANDS:
+    for path, command in COMMANDS.items():
+        command._help_option = None  # click keeps the one of whoever asked first, who may know no -h
         done = invoke(*path, "--help-all", COLUMNS="100")
         if done.exit_code:  # a command whose --help has all
             done = invoke(*path, "--help", COLUMNS="100")

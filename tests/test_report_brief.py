@@ -114,7 +114,7 @@ def test_the_answer_begins_with_the_load_that_is_served(levels: Sequence[Level],
         ),
         (
             Curve(model="m", loop="closed", levels=POINTS, saturated_n=2),
-            "Total speed tops out near 40.0 tokens/s at 2 concurrent users: more users only wait longer.",
+            "Total speed tops out near 80.0 tokens/s, and 2 concurrent users already get 40.0: more users only wait",
         ),
         (
             Curve(model="m", loop="closed", levels=POINTS, serial=True),

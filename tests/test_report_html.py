@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -262,6 +264,13 @@ def test_paper_has_every_plot_whole_in_light_colours_and_the_run_details_unfolde
     page, theme = dark.page, "document.documentElement.dataset.theme ?? 'system'"
     before, unfolded = page.evaluate(theme), page.locator("#verdict details[open] > dl")
     printed = page.pdf()  # draws them all
+    if program := shutil.which("pdftotext"):
+        text = subprocess.run(
+            [program, "-layout", "-", "-"], input=printed, capture_output=True, check=True
+        ).stdout.decode()
+        names = {f"c{level['concurrency']}" for level in rich()["levels"]}
+        titles = ("In short", "All levels", "Latency against load", "Can it be trusted?", "Timeline", "More figures")
+        assert {name for name in (*names, *titles) if name not in text} == set()
     labels, cut = page.evaluate(CUT_ON_PAPER)
 
     assert printed.startswith(b"%PDF")

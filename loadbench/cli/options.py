@@ -154,7 +154,7 @@ class Command(click.Command):
             heading = getattr(param, "heading", MORE)
             if is_short:
                 heading = "Options"
-                if not getattr(param, "often", param in (_HELP_ALL_OPTION,)):
+                if param is not _HELP_ALL_OPTION and not getattr(param, "often", False):
                     continue
             row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             if row is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from loadbench import text as units
 from loadbench.errors import UsageError
@@ -127,6 +128,12 @@ def judged(levels: Sequence[Level]) -> list[Load]:
     return _loads([level for level in levels if level.slo and level.is_whole])
 
 
+def served(loads: Sequence[Load]) -> Load | None:
+    """The highest load within the SLO below which none misses it; None where not even the lowest is within it."""
+    within = list(takewhile(lambda load: load.met, loads))
+    return within[-1] if within else None
+
+
 def _served(levels: Sequence[Level]) -> list[str]:
     """How much load is served within the SLO, or without one what a user gets."""
     loads = judged(levels)
@@ -134,19 +141,17 @@ def _served(levels: Sequence[Level]) -> list[str]:
         return _unjudged(levels)
     bounds = loads[0].levels[0].slo or ()
     slo = f"your SLO ({', '.join(_bound(objective.bound) for objective in bounds)})"
-    served = None
-    for load in loads:
-        if load.met:
-            served = load
-            continue
-        if load.met is None:
-            if served is None:
-                return [f"Too few requests to tell whether it serves {load.words} within {slo}."]
-            return [f"Serves {served.words} within {slo}; at {load.number}, too few requests to tell."]
-        if served is None:
-            return [f"Misses {slo} at {load.words} already: {load.broken()}."]
-        return [f"Serves {served.words} within {slo}; {load.number} is too many ({load.broken()})."]
-    return [f"Serves {loads[-1].words} within {slo}, the most that was tried."]
+    most = served(loads)
+    if most is loads[-1]:
+        return [f"Serves {most.words} within {slo}, the most that was tried."]
+    beyond = next(load for load in loads if not load.met)
+    if beyond.met is None:
+        if most is None:
+            return [f"Too few requests to tell whether it serves {beyond.words} within {slo}."]
+        return [f"Serves {most.words} within {slo}; at {beyond.number}, too few requests to tell."]
+    if most is None:
+        return [f"Misses {slo} at {beyond.words} already: {beyond.broken()}."]
+    return [f"Serves {most.words} within {slo}; {beyond.number} is too many ({beyond.broken()})."]
 
 
 def _unjudged(levels: Sequence[Level]) -> list[str]:
@@ -180,8 +185,11 @@ def _speed(levels: Sequence[Level], curve: Curve | None) -> list[str]:
     if saturated is not None and saturated < (last.load or 0):
         # Named where no higher load exceeds it by over 5 % and beyond both intervals (docs/statistics.md).
         at = next((load for load in loads if load.levels[0].load == saturated), peak)
-        tokens = units.figure(at.levels[0].output_tokens_per_s)
-        return [f"Total speed tops out near {tokens} tokens/s at {at.words}: more users only wait longer."]
+        tokens, most = (units.figure(one.levels[0].output_tokens_per_s) for one in (at, peak))
+        if tokens == most:
+            return [f"Total speed tops out near {tokens} tokens/s at {at.words}: more users only wait longer."]
+        already = f"{at.words} already {'gets' if saturated == 1 else 'get'} {tokens}"
+        return [f"Total speed tops out near {most} tokens/s, and {already}: more users only wait longer."]
     tokens = units.figure(peak.levels[0].output_tokens_per_s)
     if len(loads) == 1:
         return [f"Total speed is {tokens} tokens/s at {peak.words}."]

@@ -9,7 +9,7 @@ from math import log
 
 from loadbench import text as units
 from loadbench.report import document as doc
-from loadbench.report import html, levels, provenance, run, tables
+from loadbench.report import html, levels, page, provenance, run, tables
 from loadbench.report.breakdowns import device_words
 from loadbench.report.document import Block, Cell, Column, Columns, Document, Plot, Section, interval
 from loadbench.report.html import Markup, tag, trace
@@ -217,7 +217,9 @@ def _plots(lines: Sequence[Line]) -> list[Plot]:
     rates = {"xaxis": loads, "yaxis": trace.rate_axis("characters/s")}
     times = {"xaxis": loads, "yaxis": axis}
     note = "With 95% intervals; logarithmic."
+    groups = [page.Group(name, levels.firsts(rows)) for name, rows in closed.items()]
     return [
+        *page.frontier(groups),
         trace.compared("Characters per second", "With 95% intervals.", characters, rates, same),
         trace.compared(f"Median {kind}", note, waits, times, same),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import log10
 
@@ -29,10 +29,11 @@ def document(record: Record | Summary) -> doc.Document:
     if not groups:
         return whole
     blocks: list[Block] = [Text("", brief.answers(summary)), Html(_tiles(groups))]
-    blocks += [_speed(groups), *_wait(groups, summary)]
+    same = _same(groups)
+    blocks += [_speed(groups, same), _wait(groups, summary, same)]
     sections = [Section("answer", "In short", blocks)]
-    if frontier := _frontier(groups):
-        sections.append(Section("frontier", "Speed for one, speed for all", frontier))
+    if speeds := frontier(groups):
+        sections.append(Section("frontier", "Speed for one, speed for all", speeds))
     sections.append(replace(verdict, title="All levels"))
     tried = whatif.section(summary, [(group.name, group.levels) for group in groups])
     if tried is not None:
@@ -56,12 +57,8 @@ class Group:
     @property
     def served(self) -> Level | None:
         """The highest load within the SLO, as the headline has it; None without an SLO, or where none is."""
-        best = None
-        for load in brief.judged(self.levels):
-            if not load.met:
-                break
-            best = load.levels[0]
-        return best
+        most = brief.served(brief.judged(self.levels))
+        return most.levels[0] if most else None
 
     @property
     def has_slo(self) -> bool:
@@ -69,7 +66,12 @@ class Group:
 
     @property
     def peak(self) -> Level:
-        return max(self.levels, key=lambda level: level.output_tokens_per_s or 0.0)
+        return max(self.levels, key=_rate)
+
+    @property
+    def speeds(self) -> list[Level]:
+        """The levels on the frontier's plot: those with both speeds."""
+        return [one for one in self.levels if one.tokens_per_s_per_user is not None and one.output_tokens_per_s]
 
 
 def _groups(summary: Summary) -> list[Group]:
@@ -130,23 +132,24 @@ def _where(group: Group, level: Level, several: bool) -> str:
 # -- the two plots of the answer
 
 
-def _speed(groups: Sequence[Group]) -> Plot:
+def _speed(groups: Sequence[Group], same: Sequence[doc.Table]) -> Plot:
     lines = {group.name: list(map(trace.tokens, group.levels)) for group in groups}
     layout = {"xaxis": _loads(groups), "yaxis": trace.rate_axis("tokens/s"), "updatemenus": [_scale()]}
-    return _overlaid("Throughput", lines, layout, _same(groups))
+    return _overlaid("Throughput", lines, layout, same)
 
 
-def _wait(groups: Sequence[Group], summary: Summary) -> list[Plot]:
+def _wait(groups: Sequence[Group], summary: Summary, same: Sequence[doc.Table]) -> Plot:
     """The first time of the run against load, with a switch for its percentile, and the SLO across."""
     kind = plots.kinds(summary)[0]
     by_statistic = {}
     for statistic in _PERCENTILES:
-        lines = {group.name: [kind.point(level, statistic) for level in group.levels] for group in groups}
-        by_statistic[statistic] = _overlaid(kind.name, lines, {}).panels[0].traces
+        by_statistic[statistic] = {
+            group.name: [kind.point(level, statistic) for level in group.levels] for group in groups
+        }
     buttons = []
-    for statistic, traces in by_statistic.items():
+    for statistic, lines in by_statistic.items():
         change: dict[str, list[object]] = {"y": [], "text": [], "error_y": [], "marker.symbol": [], "marker.line": []}
-        for one in traces:
+        for one in _traces(lines):
             for name, values in change.items():
                 outer, _, inner = name.partition(".")
                 values.append(one[outer][inner] if inner else one.get(outer))
@@ -155,8 +158,7 @@ def _wait(groups: Sequence[Group], summary: Summary) -> list[Plot]:
     shapes, notes = plots.slo_lines(kind, [level for group in groups for level in group.levels])
     percentile = {**_MENU, "x": 1, "buttons": buttons, "active": _PERCENTILES.index(_SHOWN)}
     layout |= {"shapes": shapes, "annotations": notes, "updatemenus": [percentile, _scale(notes)]}
-    lines = {group.name: [kind.point(level, _SHOWN) for level in group.levels] for group in groups}
-    return [_overlaid(kind.name, lines, layout, _same(groups))]
+    return _overlaid(kind.name, by_statistic[_SHOWN], layout, same)
 
 
 _MENU: Trace = {
@@ -207,83 +209,114 @@ def _same(groups: Sequence[Group]) -> list[doc.Table]:
     return doc.without_unknown(made)
 
 
-def _overlaid(
-    title: str, lines: dict[str, list[trace.Point | None]], layout: Trace, same: Sequence[doc.Table] = ()
-) -> Plot:
-    """Lines of all models in one plot, a colour each up to six; the others in grey."""
-    traces: list[Trace] = []
-    legend = []
-    for i, (name, points) in enumerate(lines.items()):
-        color = f"@{i}" if i < trace.COLORS else "@muted"
-        symbol = min(i, trace.COLORS - 1)
-        traces.append(trace.line(points, color, trace.SYMBOLS[symbol]))
-        if i < trace.COLORS:
-            legend.append(Key(name, trace.SIGNS[symbol], color))
-    if len(lines) > trace.COLORS:
-        legend.append(Key(f"{len(lines) - trace.COLORS} more", "line", "@muted"))
+Lines = dict[str, list[trace.Point | None]]
+
+
+def _style(place: int) -> tuple[str, str]:
+    """Colour and symbol of a model: one each up to six, grey for the others."""
+    if place < trace.COLORS:
+        return f"@{place}", trace.SYMBOLS[place]
+    return "@muted", trace.SYMBOLS[-1]
+
+
+def _traces(lines: Lines) -> list[Trace]:
+    return [trace.line(points, *_style(place)) for place, points in enumerate(lines.values())]
+
+
+def _legend(names: Sequence[str]) -> list[Key]:
+    """None where there is one model alone."""
+    if len(names) < 2:
+        return []
+    keys = [Key(name, trace.SIGNS[place], f"@{place}") for place, name in enumerate(names[: trace.COLORS])]
+    if len(names) > trace.COLORS:
+        keys.append(Key(f"{len(names) - trace.COLORS} more", "line", "@muted"))
+    return keys
+
+
+def _overlaid(title: str, lines: Lines, layout: Trace, same: Sequence[doc.Table]) -> Plot:
+    """Lines of all models in one plot."""
     label = f"Line plot, {title} against load, of {', '.join(list(lines)[: trace.COLORS])}."
-    panel = Panel("", label, traces, {**layout, "margin": {"t": 34}}, _HEIGHT)
-    return Plot(title, "", [panel], legend if len(lines) > 1 else [], same)
+    panel = Panel("", label, _traces(lines), {**layout, "margin": {"t": 34}}, _HEIGHT)
+    return Plot(title, "", [panel], _legend(list(lines)), same)
 
 
 # -- the frontier, and goodput
 
 
-def _frontier(groups: Sequence[Group]) -> list[Block]:
+def frontier(groups: Sequence[Group]) -> list[Plot]:
     """What one user gets against what all get; and goodput against load, where there is an SLO."""
-    found: list[Block] = []
-    points = []
-    for group in groups:
-        for level in group.levels:
-            if level.tokens_per_s_per_user is not None and level.output_tokens_per_s is not None:
-                points.append((level.tokens_per_s_per_user, level.output_tokens_per_s))
-    if len(points) > 1:
-        found.append(_frontier_plot(groups, points))
+    found: list[Plot] = []
+    same = _same(groups)
+    if sum(len(group.speeds) for group in groups) > 1:
+        found.append(_frontier_plot(groups, same))
     goodputs = {group.name: [_goodput(level) for level in group.levels] for group in groups}
     if any(point for own in goodputs.values() for point in own):
         layout = {"xaxis": _loads(groups), "yaxis": trace.rate_axis("requests/s within the SLO")}
-        plot = _overlaid("Goodput", goodputs, layout, _same(groups))
+        plot = _overlaid("Goodput", goodputs, layout, same)
         found.append(replace(plot, note="Requests per second that met every bound of the SLO."))
     return found
 
 
-def _frontier_plot(groups: Sequence[Group], points: Sequence[tuple[float, float]]) -> Plot:
-    traces, legend = [], []
-    for i, group in enumerate(groups):
-        own = [one for one in group.levels if one.tokens_per_s_per_user is not None and one.output_tokens_per_s]
-        color = f"@{i}" if i < trace.COLORS else "@muted"
-        marks = []
-        for level in own:
-            x, y = level.tokens_per_s_per_user or 0.0, level.output_tokens_per_s or 0.0
+def _frontier_plot(groups: Sequence[Group], same: Sequence[doc.Table]) -> Plot:
+    points = []
+    for group in groups:
+        points += [(level.tokens_per_s_per_user or 0.0, _rate(level)) for level in group.speeds]
+    traces = []
+    for place, group in enumerate(groups):
+        color, symbol = _style(place)
+        marks, users = [], []
+        for level in group.speeds:
+            x, y = level.tokens_per_s_per_user or 0.0, _rate(level)
             beaten = any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
-            marks.append(trace.Point(x, y, _hover(group, level), _ends(level), beaten))
-        line = trace.line(marks, color, trace.SYMBOLS[min(i, trace.COLORS - 1)])
+            ends = trace.both_ends(level.output_tokens_per_s_ci95)
+            marks.append(trace.Point(x, y, _hover(group, level), ends, beaten))
+            users.append(x)
+        line = trace.line(marks, color, symbol)
         # Hollow is what another point beats in both; the load beside each.
         line["mode"] = "lines+markers+text"
         line["hovertext"] = line.pop("text")
-        line["text"] = [f"{levels.load(level):g}" for level in own]
+        line["text"] = [f"{levels.load(level):g}" for level in group.speeds]
         line["textposition"] = "top right"
         line["textfont"] = {"size": 11, "color": "@muted"}
-        spread = [level.tokens_per_s_per_user_ci95 for level in own]
+        spread = [trace.both_ends(level.tokens_per_s_per_user_ci95) for level in group.speeds]
         if any(spread):
-            above, below = [], []
-            for mark, ends in zip(marks, spread, strict=True):
-                low, high = (ends[0], ends[1]) if ends else (None, None)
-                above.append(trace.short(high - float(mark.x)) if high is not None else 0)
-                below.append(trace.short(float(mark.x) - low) if low is not None else 0)
-            bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
-            line["error_x"] = bars | {"color": color, "thickness": 1.5, "width": 4}
+            line["error_x"] = trace.error_bars(users, spread, color)
         traces.append(line)
-        if i < trace.COLORS:
-            legend.append(Key(group.name, trace.SIGNS[i], color))
-    layout = {"xaxis": trace.rate_axis("tokens/s for each user"), "yaxis": trace.rate_axis("tokens/s for all together")}
+    layout: Trace = {
+        "xaxis": trace.rate_axis("tokens/s for each user"),
+        "yaxis": trace.rate_axis("tokens/s for all together"),
+    }
+    if menu := _per_cost(groups):
+        layout |= {"updatemenus": [menu], "margin": {"t": 34}}
     note = (
         "Up and to the right is better. The figure at a point is its load; a hollow point is beaten in both by another."
     )
     label = f"Scatter plot of total tokens/s against tokens/s per user, of {', '.join(group.name for group in groups)}."
-    return Plot(
-        "The frontier", note, [Panel("", label, traces, layout)], legend if len(groups) > 1 else [], _same(groups)
-    )
+    legend = _legend([group.name for group in groups])
+    return Plot("The frontier", note, [Panel("", label, traces, layout)], legend, same)
+
+
+def _per_cost(groups: Sequence[Group]) -> Trace | None:
+    """A switch from speed to speed per watt, or tokens per unit of currency; None where neither is known."""
+    readings: dict[str, Callable[[Level], float | None]] = {
+        "tokens/s for all together": lambda level: level.output_tokens_per_s,
+        # As many as tokens per joule.
+        "tokens/s per watt": lambda level: 1000 / level.j_per_1000_tokens if level.j_per_1000_tokens else None,
+        "tokens per unit of currency": lambda level: (
+            1e6 / level.cost_per_million_tokens if level.cost_per_million_tokens else None
+        ),
+    }
+    buttons: list[Trace] = []
+    for title, read in readings.items():
+        values = [list(map(read, group.speeds)) for group in groups]
+        if not any(map(any, values)):
+            continue
+        is_speed = not buttons
+        change = {"y": values, "error_y.visible": [is_speed] * len(values)}
+        args = [change, {"yaxis.title.text": title, "yaxis.autorange": True}]
+        label = ("all", "per watt", "per currency")[list(readings).index(title)]
+        buttons.append({"label": label, "method": "update", "args": args})
+    return {**_MENU, "x": 1, "buttons": buttons} if len(buttons) > 1 else None
 
 
 def _hover(group: Group, level: Level) -> str:
@@ -291,11 +324,6 @@ def _hover(group: Group, level: Level) -> str:
     return trace.hover(
         group.name, levels.load_words(level), f"{user} tokens/s for each user", f"{together} tokens/s together"
     )
-
-
-def _ends(level: Level) -> tuple[float, float] | None:
-    low, high = level.output_tokens_per_s_ci95 or (None, None)
-    return None if low is None or high is None else (low, high)
 
 
 def _goodput(level: Level) -> trace.Point | None:

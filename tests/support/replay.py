@@ -146,6 +146,8 @@ def serve(*scripts: Iterable[Step], tls: bool | ssl.SSLContext = False) -> Itera
         )
         await leave.wait()
         listening.close()
+        for _ in range(5):  # a connection that was accepted just now has no task yet, and would stay open
+            await asyncio.sleep(0)
         playing = asyncio.all_tasks() - {asyncio.current_task()}
         if playing:
             _, late = await asyncio.wait(playing, timeout=5)

@@ -213,6 +213,10 @@ class Kind:
     def point(self, level: Level, statistic: str) -> trace.Point | None:
         return trace.percentile(level, self.read(level), statistic, self.name, self.noun)
 
+    def spectrum(self, level: Level) -> Spectrum | None:
+        """All percentiles of it at a level."""
+        return next(filter(None, ((level.spectra or {}).get(name) for name in self.spectra)), None)
+
 
 def kinds(summary: Summary) -> list[Kind]:
     """Those that the run has: of whole answers E2E alone."""
@@ -358,8 +362,7 @@ def distributions(summary: Summary) -> list[Block]:
         for model, rows in _groups(summary):
             drawn: list[Drawn] = []
             for level in levels.firsts(rows):
-                spectra = [(level.spectra or {}).get(name) for name in kind.spectra]
-                spectrum = next(filter(None, spectra), None)
+                spectrum = kind.spectrum(level)
                 if spectrum:
                     drawn.append((level, spectrum))
             if len(drawn) > MOST_LINES:  # the first, the last, and as many between them as can be told apart

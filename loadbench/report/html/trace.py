@@ -85,6 +85,12 @@ def percentile(level: Level, metric: Distribution, statistic: str, name: str, no
     return Point(levels.load(level), float(y), text, ends, marked)
 
 
+def both_ends(interval: Interval | None) -> tuple[float, float] | None:
+    """Of an interval that has both."""
+    low, high = interval or (None, None)
+    return None if low is None or high is None else (float(low), float(high))
+
+
 def characters(level: Level) -> Point | None:
     return _rate(level, level.characters_per_s, level.characters_per_s_ci95, "characters/s")
 
@@ -96,8 +102,7 @@ def tokens(level: Level) -> Point | None:
 def _rate(level: Level, y: float | None, interval: Interval | None, unit: str) -> Point | None:
     if y is None:
         return None
-    low, high = interval or (None, None)
-    ends = None if low is None or high is None else (float(low), float(high))
+    ends = both_ends(interval)
     requests = f"{units.count(level.completed)} requests"
     text = hover(levels.load_words(level), f"{units.figure(y)} {unit}{_between(ends, units.figure)}", requests)
     return Point(levels.load(level), float(y), text, ends)
@@ -132,14 +137,20 @@ def line(
         "marker": marker,
     }
     if any(point.interval for point in known):
-        above, below = [], []
-        for point in known:
-            low, high = point.interval or (point.y, point.y)
-            above.append(short(high - point.y))
-            below.append(short(point.y - low))
-        bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
-        trace["error_x" if across else "error_y"] = bars | {"color": color, "thickness": 1.5, "width": 4}
+        bars = error_bars([point.y for point in known], [point.interval for point in known], color)
+        trace["error_x" if across else "error_y"] = bars
     return trace
+
+
+def error_bars(values: Sequence[float], intervals: Sequence[tuple[float, float] | None], color: str) -> Trace:
+    """From each value to the ends of its interval; none where it has none."""
+    above, below = [], []
+    for value, interval in zip(values, intervals, strict=True):
+        low, high = interval or (value, value)
+        above.append(short(high - value))
+        below.append(short(value - low))
+    bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+    return bars | {"color": color, "thickness": 1.5, "width": 4}
 
 
 def curve(xs: Sequence[float], ys: Sequence[float], color: str, *, dash: str = "solid", text: str = "") -> Trace:

@@ -29,8 +29,7 @@ def section(summary: Summary, groups: Sequence[tuple[str, Sequence[Level]]]) -> 
         for level in own:
             times: Distributions = {}
             for kind in kinds:
-                found = [(level.spectra or {}).get(name) for name in kind.spectra]
-                spectrum = next(filter(None, found), None)
+                spectrum = kind.spectrum(level)
                 if spectrum is not None:
                     times[kind.bound] = {"oneIn": list(spectrum.one_in), "ms": list(spectrum.ms)}
             if len(times) == len(kinds) and level.offered and level.completed:
@@ -68,15 +67,8 @@ def section(summary: Summary, groups: Sequence[tuple[str, Sequence[Level]]]) -> 
         "both bounds is not in a distribution of each."
     )
     blocks: list[Block] = [Html(tag("div", form, verdict, table, class_="block")), Small("", [about])]
-    return Section(
-        "what-if",
-        "What if the SLO were another?",
-        blocks,
-        data,
-        html.asset("whatif.js"),
-        html.asset("choice.css"),
-        True,
-    )
+    title = "What if the SLO were another?"
+    return Section("what-if", title, blocks, data, html.asset("whatif.js"), folded=True)
 
 
 def _slider(name: str, words: str, most: int, *, low: int = 0, value: int = 0) -> Markup:
