@@ -22,7 +22,7 @@ from bench import machine
 from loadbench.serve import simulator
 
 ROOT = Path(__file__).parents[2]
-OURS = ("loadbench", "loadbench-user")
+OURS = ("loadbench", "loadbench-thread", "loadbench-user")
 PEERS = ("httpx", "httpx-raw", "aiohttp")
 MODEL = simulator.MODEL
 COMPARED = ("ttft_p50", "ttft_p99", "gap_p99", "gap_p999")
@@ -179,7 +179,7 @@ def _ours(client: str, load: Load, url: str) -> Figures:
     with tempfile.TemporaryDirectory(prefix="bench-client-") as folder:
         words = [sys.executable, "-m", "loadbench", "run", "-e", url, "-m", MODEL, "-c", str(load.streams)]
         words += ["-n", str(load.requests), "--warmup", "0", "--max-tokens", str(load.tokens), "--no-answers"]
-        words += ["--stamps", "user"] if client == "loadbench-user" else []
+        words += ["--stamps", client.partition("-")[2] or "kernel"]
         watch = _Watch(url)
         peak_rss_mb = None
         with _process([*words, "--json", "-o", folder]) as process:
