@@ -25,6 +25,8 @@ def examples() -> dict[str, int]:
         spec = importlib.util.find_spec(module.name)
         assert spec is not None
         assert spec.origin is not None
+        if not spec.origin.endswith(".py"):  # compiled
+            continue
         if count := len(EXAMPLE.findall(Path(spec.origin).read_text(encoding="utf-8"))):
             shown[module.name] = count
     return shown
