@@ -84,6 +84,10 @@ class Body:
         if len(self.content) > MOST_BODY_BYTES:
             raise ExchangeError("protocol", f"a response of more than {MOST_BODY_BYTES >> 20} MiB")
 
+    def bodies(self, pieces: list[bytes], times_ns: list[int]) -> None:
+        for data, at_ns in zip(pieces, times_ns, strict=True):
+            self.body(data, at_ns)
+
 
 class Transport(httpx.AsyncBaseTransport):
     """Connections to HTTP/1.x servers, each kept alive for the next request, each stamping its arrivals.
