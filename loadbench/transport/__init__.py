@@ -47,6 +47,7 @@ __all__ = [
     "Sink",
     "StockTransport",
     "Transport",
+    "best_clock",
     "kernel_stamps_work",
     "raise_file_limit",
     "reader_built",
@@ -59,6 +60,13 @@ _CONNECTING = 256  # at once, ahead of need: beyond a server's backlog the kerne
 
 MOST_BODY_BYTES = 64 << 20
 """Of an ordinary response, which a hostile server may make endless."""
+
+
+def best_clock(wall_ns: Callable[[], int] = time.time_ns) -> Clock:
+    """Who stamps arrivals best, of those that work here."""
+    if not kernel_stamps_work(wall_ns):
+        return "user"
+    return "thread" if reader_built() else "kernel"
 
 
 class Body:
@@ -93,8 +101,8 @@ class Transport(httpx.AsyncBaseTransport):
     """Connections to HTTP/1.x servers, each kept alive for the next request, each stamping its arrivals.
 
     Args:
-        clock: ``thread``, ``kernel`` or ``user``; None takes kernel stamps where they work. The thread leaves https
-            to Python, by kernel stamps.
+        clock: ``thread``, ``kernel`` or ``user``; None takes the best that works here. The thread leaves https to
+            Python, by kernel stamps.
         tls: Context for https; made at the first use when None.
         now_ns, wall_ns: The monotonic and the wall clock.
 
@@ -114,7 +122,7 @@ class Transport(httpx.AsyncBaseTransport):
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         if clock is None:
-            clock = "kernel" if kernel_stamps_work(wall_ns) else "user"
+            clock = best_clock(wall_ns)
         elif clock == "thread" and not reader_built():
             raise UsageError(
                 "--stamps thread: this loadbench was installed where there was no C compiler, or not on Linux"
