@@ -219,6 +219,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--streams", help=f"loads, as 1,64 (default {','.join(map(str, STREAMS))}; quick: 64,512)")
     parser.add_argument("--clients", help=f"of {', '.join(CLIENTS)} (default: all)")
     parser.add_argument("--held", action="store_true", help="hold up the clients' interpreters 50 ms of each second")
+    parser.add_argument("--beside", type=int, default=0, metavar="N", help="processes that never wait, beside them all")
     parser.add_argument("--seconds", type=float, help="length of each load by the law (default 10; quick: 2)")
     parser.add_argument("--tokens", type=int, default=100, help="of each answer (default 100)")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each client; shown is the median by CPU")
@@ -260,9 +261,10 @@ def measured(given: argparse.Namespace) -> list[Figures]:
             f"{each.requests} requests{held}"
         )
         runs: dict[str, list[Figures]] = {client: [] for client in clients}
-        for _ in range(given.repeat):
-            for client in clients:
-                runs[client].append(loads.run(client, each))
+        with machine.crowded(given.beside):
+            for _ in range(given.repeat):
+                for client in clients:
+                    runs[client].append(loads.run(client, each))
         rows = list(map(middle, runs.values()))
         print(table(rows), flush=True)
         found += rows

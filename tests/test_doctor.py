@@ -120,10 +120,11 @@ def test_an_endpoint_of_the_environment_that_is_of_no_use_is_a_warning(
 def test_a_clock_that_spoils_figures_is_a_warning(source: Clock, step_ns: int, mark: str) -> None:
     ticks = count(0, max(1, step_ns // 3))  # several looks a step
 
-    row = checks.clock(best=lambda: source, now_ns=lambda: next(ticks) // step_ns * step_ns)
+    row = checks.clock(best=lambda: source, place=lambda: "ordinary", now_ns=lambda: next(ticks) // step_ns * step_ns)
 
     assert (row.mark, bool(row.advice)) == (mark, mark == "warn")
-    assert row.facts == {"source": source, "step_ns": step_ns}
+    place = {"reader_place": "ordinary"} if source == "thread" else {}
+    assert row.facts == {"source": source, "step_ns": step_ns, **place}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from loadbench.server import Target, lookup
 from loadbench.store.files import hlog_works
 from loadbench.store.record import Result
 from loadbench.text import harmless
-from loadbench.transport import Clock, Transport, best_clock, raise_file_limit
+from loadbench.transport import Clock, Transport, best_clock, raise_file_limit, reader_place
 
 _STAMPS: dict[Clock, str] = {
     "thread": "kernel receive stamps, read by a thread of their own",
@@ -193,14 +193,20 @@ def machine() -> Check:
 
 
 def clock(
-    best: Callable[[], Clock] = best_clock, now_ns: Callable[[], int] = time.perf_counter_ns
+    best: Callable[[], Clock] = best_clock,
+    now_ns: Callable[[], int] = time.perf_counter_ns,
+    place: Callable[[], str] = reader_place,
 ) -> Check:
     """Who stamps arrivals, and the smallest step the clock was seen to make."""
     times = [now_ns() for _ in range(_LOOKS)]
     step_ns = min((after - before for before, after in pairwise(times) if after > before), default=_LOOKS)
     source = best()
-    facts = {"source": source, "step_ns": step_ns}
-    text = f"{_STAMPS[source]}, clock steps of {step_ns} ns"
+    facts: dict[str, Any] = {"source": source, "step_ns": step_ns}
+    text = _STAMPS[source]
+    if source == "thread":
+        facts["reader_place"] = place()
+        text += f" ({facts['reader_place']})"
+    text += f", clock steps of {step_ns} ns"
     if step_ns > 1000:
         return Check("clock", "warn", text, "gaps under a few of these steps cannot be told apart", facts)
     if source != "user":

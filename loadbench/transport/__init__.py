@@ -35,7 +35,7 @@ from loadbench.transport.exchange import (
     Sink,
     os_error,
 )
-from loadbench.transport.reader import ThreadWires, reader_built
+from loadbench.transport.reader import ThreadWires, reader_built, reader_place
 from loadbench.transport.stock import StockTransport
 from loadbench.transport.wire import KernelWires, UserWire, Wires, kernel_stamps_work, raise_file_limit
 
@@ -51,6 +51,7 @@ __all__ = [
     "kernel_stamps_work",
     "raise_file_limit",
     "reader_built",
+    "reader_place",
     "tls_context",
 ]
 
@@ -144,6 +145,18 @@ class Transport(httpx.AsyncBaseTransport):
         if any(wires.doubted for wires in self._wires.values()):
             return "user"
         return "kernel" if self._clock == "thread" and self._tls is not None else self._clock
+
+    def look(self) -> None:
+        """Take in what has arrived: what the thread read is handed over now and then alone."""
+        reader = self._wires.get(True)
+        if isinstance(reader, ThreadWires):
+            reader.look_everywhere()
+
+    @property
+    def reader_place(self) -> str | None:
+        """Before whom the reader thread gets a core; None without one."""
+        reader = self._wires.get(True)
+        return reader.place if isinstance(reader, ThreadWires) else None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url

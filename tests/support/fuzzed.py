@@ -66,6 +66,8 @@ class Feed:
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection, chunks: Sequence[bytes]) -> None:
         self._loop, self._connection, self._chunks = loop, connection, chunks
 
+    def begin(self, *, eager: bool) -> None: ...
+
     def look(self) -> None:
         pass
 
