@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from loadbench import store
 from loadbench.compare import NAMES, Verdict, against, between, differences, gather, matched, sides
@@ -149,7 +150,7 @@ def test_a_window_that_is_too_short_for_a_rate_has_none() -> None:
 
 def test_goodput_and_attainment_are_of_the_bounds() -> None:
     results = [
-        replace(one, first_token_ns=one.first_token_ns + (300 * MS if i % 4 == 0 else 0))
+        structs.replace(one, first_token_ns=one.first_token_ns + (300 * MS if i % 4 == 0 else 0))
         for i, one in enumerate(in_turn(12))
     ]
     level = level_data(results)

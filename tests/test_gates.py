@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from loadbench import compare
 from loadbench.compare.sides import sides
@@ -85,7 +86,7 @@ def hanging(n: int) -> Run:
     """Two requests a second in open loop, of which so many begin early and never come to an end within the level."""
     results = [stream(i, due=500.0 * i) for i in range(200)]
     for i in range(n):
-        results[i] = replace(results[i], end_ns=200_000 * MS, last_token_ns=199_990 * MS)
+        results[i] = structs.replace(results[i], end_ns=200_000 * MS, last_token_ns=199_990 * MS)
     return one(results, concurrency=None, request_rate_per_s=2.0)
 
 
@@ -99,7 +100,7 @@ def merged(arrivals: int, late: int) -> Run:
     results = in_turn(200)
     lags = Histogram()
     lags.record_many([15_000] * late + [100] * (10_000 - late))
-    return one([replace(results[0], merged_arrivals=arrivals), *results[1:]], histograms={"client_lag": lags})
+    return one([structs.replace(results[0], merged_arrivals=arrivals), *results[1:]], histograms={"client_lag": lags})
 
 
 def pairs(**facts: Any) -> Run:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from loadbench.metrics import Requests, summarise
 from loadbench.metrics import distribution as gaps
@@ -969,9 +970,9 @@ def test_an_output_length_is_forced_on_prompts_without_limits_of_their_own(promp
 
 
 def test_conversations_that_ended_early_are_noted() -> None:
-    cut = replace(stream(), error_message=SPEECHLESS)
+    cut = structs.replace(stream(), error_message=SPEECHLESS)
 
-    [level] = summarise(run(level_data([cut, replace(stream(), request=1)])))["levels"]
+    [level] = summarise(run(level_data([cut, structs.replace(stream(), request=1)])))["levels"]
 
     assert (level["completed"], level["failed"]) == (2, 0)
     assert [one["text"][:58] for one in level["warnings"] if one["code"] == "conversations"] == [

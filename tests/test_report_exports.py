@@ -7,12 +7,12 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from loadbench.report import FORMATS, exports
 from loadbench.report.exports import COLUMNS, rows

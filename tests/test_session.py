@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 
 from loadbench import store
 from loadbench.client import Ask
@@ -66,7 +67,7 @@ class Chats:
         finally:
             due = (ask.due_ns - origin_ns) / 1e6
             made = stream(ask.request, due=due) if error is None else failed(ask.request, due=due, error=error)
-            done(replace(made, level=ask.level, attempt=ask.attempt, prompt=ask.prompt.id, warmup=ask.warmup))
+            done(structs.replace(made, level=ask.level, attempt=ask.attempt, prompt=ask.prompt.id, warmup=ask.warmup))
 
     def text_events_in_flight(self) -> int:
         return 3

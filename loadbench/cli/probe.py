@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from unicodedata import category
 
 import anyio
 import click
+from msgspec import structs
 
 from loadbench import server as targets
 from loadbench.cli.job import chat_job, server_text, with_key
@@ -254,7 +255,7 @@ class Stage:
         show_new()
         result = results[0]
         if result.error_message is not None:
-            result = replace(result, error_message=advised(result.error_message, self.scenario))
+            result = structs.replace(result, error_message=advised(result.error_message, self.scenario))
         return result, client.last_texts()[0]
 
 

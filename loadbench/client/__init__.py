@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import msgspec
 import orjson
 
 from loadbench.client.dialect import count, one_line
@@ -31,8 +32,7 @@ from loadbench.transport import Clock, ExchangeError, StockTransport, Transport,
 __all__ = ["Ask", "Client", "Endpoint", "Parameters", "Route", "cycle"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A request to make: who it is, what it asks, when it was due (ns on the client's clock), and whose retry it is.
 
     Attributes:

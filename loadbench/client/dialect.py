@@ -29,6 +29,7 @@ _TEXTLESS = tables.SILENT - {"tool_calls", "function_call"}
 _MOST_STATE_WORDS = 3  # "response.failed" and "internal_server_error" are states, a sentence with "error" in it is none
 _CACHE_FILLERS = tables.COUNT_FILLERS | tables.COUNT_WORDS["input"] | {"hit", "hits", "read", "content"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_CODED = frozenset({*tables.FLAGS, *tables.CODES, "detail"})
 _LONGEST_NAME = 60
 _MOST_PLACES = 200  # looked into for a usage, of one event
 _MESSAGE_CHARACTERS = 300
@@ -174,7 +175,10 @@ def _names_error(document: Mapping[str, Json]) -> bool:
     for name, value in document.items():
         if _is_error_name(name) and _is_meant(value):
             return True
-    return any(isinstance(state := document.get(name), str) and has_failed(state) for name in tables.STATES)
+    for name in document.keys() & tables.STATES:
+        if isinstance(state := document[name], str) and has_failed(state):
+            return True
+    return False
 
 
 def _is_error_name(name: str) -> bool:
@@ -183,6 +187,8 @@ def _is_error_name(name: str) -> bool:
 
 def _codes_error(document: Mapping[str, Json]) -> bool:
     """Whether an event without choices has a flag or a code of failure, or the detail that FastAPI gives alone."""
+    if document.keys().isdisjoint(_CODED):
+        return False
     if any(document.get(name) is False for name in tables.FLAGS):
         return True
     words = any(isinstance(document.get(name), str) and _is_meant(document[name]) for name in tables.SAYS)
@@ -213,6 +219,8 @@ def _is_meant(value: Json) -> bool:
 
 def one_line(text: str) -> str:
     """A message without line ends and control characters, cut to a readable length."""
+    if len(text) <= _MESSAGE_CHARACTERS and text.isprintable() and " " not in text:
+        return text  # a model's name, a finish reason: each record has them
     beginning = text[: 100 * _MESSAGE_CHARACTERS]  # an error may be an event of 16 MiB
     return " ".join("".join(c if c.isprintable() else " " for c in beginning).split())[:_MESSAGE_CHARACTERS]
 

@@ -235,12 +235,12 @@ class Recorder:
         name, payload = event
         if self.first_event_ns is None:
             self.first_event_ns = at_ns
+        if payload.strip() == b"[DONE]":
+            self.done = True
+            return
         try:
             chunk = orjson.loads(payload)
         except orjson.JSONDecodeError:
-            if payload.strip() == b"[DONE]":
-                self.done = True
-                return
             try:
                 chunk = read_json(payload)
                 self._has_halves = True

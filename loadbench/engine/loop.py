@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import anyio
 import numpy as np
+from msgspec.structs import replace
 
 from loadbench.client import Ask
 from loadbench.engine import pacer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import importlib.util
 import os
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+import msgspec
 import orjson
 
 from loadbench.errors import StoreError, UsageError
@@ -29,7 +29,7 @@ SCHEMA = 1
 LARGEST_LINE_BYTES = 64 * 1024 * 1024
 TOO_LONG = b"(a line that is too long)"
 # Of a record in requests.jsonl; the text goes to answers.jsonl.
-FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name not in ("text", "retry_after_s"))
+FIELDS = tuple(field.name for field in msgspec.structs.fields(Result) if field.name not in ("text", "retry_after_s"))
 # Fields of a record that hold what a server said: a number that cannot be true is as none.
 SERVER_COUNTS = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "status")
 # Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,6 +38,7 @@ from loadbench.store.schema import FROM_SERVERS, Part, forget
 
 MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone
 MIN_FREE_BYTES = 50 * 1024 * 1024
+_VALUES = attrgetter(*FIELDS)
 
 
 def check_new(path: Path) -> None:
@@ -146,7 +148,7 @@ class RunFolder:
 
     def add(self, result: Result) -> None:
         """A request ended. It is on disk once `take` was called and its work done."""
-        record = {name: getattr(result, name) for name in FIELDS}
+        record: Json = dict(zip(FIELDS, _VALUES(result), strict=True))
         for name in SERVER_COUNTS:
             if not is_count(record[name]):
                 record[name] = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
@@ -55,8 +55,7 @@ ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 SPEECHLESS = "the answer has no text: its conversation ended here"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """One request: all its marks in ns since the level began, on one monotonic clock; `None` where it never happened.
 
     Attributes:
@@ -238,13 +237,13 @@ def _line_type() -> type[msgspec.Struct]:
     read = {"level", "attempt", "gaps_us", *(column.field for column in COLUMNS)}
     required: list[tuple[str, Any]] = []
     optional: list[tuple[str, Any, Any]] = []
-    for field in fields(Result):
+    for field in msgspec.structs.fields(Result):
         hint = hints[field.name]
         if field.name not in read:
             continue
         if type(None) in get_args(hint):
             optional.append((field.name, hint, None))
-        elif field.default is MISSING:
+        elif field.required:
             required.append((field.name, hint))
         else:
             optional.append((field.name, hint, field.default))

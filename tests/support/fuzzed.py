@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from msgspec import structs
 
 from loadbench.client import sse
 from loadbench.client.recorder import Recorder
@@ -41,7 +42,7 @@ def result(sink: Recorder) -> Result:
     from tests.support.asking import PROMPT
 
     asked = Ask("l", 1, 0, "m", PROMPT, warmup=False, due_ns=0)
-    return dataclasses.replace(sink.result(asked, 0, NOW_NS, retried=False), merged_arrivals=0)
+    return structs.replace(sink.result(asked, 0, NOW_NS, retried=False), merged_arrivals=0)
 
 
 def recorded(chunks: Sequence[bytes], status: int = 200) -> Result:
@@ -66,7 +67,8 @@ class Feed:
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection, chunks: Sequence[bytes]) -> None:
         self._loop, self._connection, self._chunks = loop, connection, chunks
 
-    def begin(self, *, eager: bool) -> None: ...
+    def begin(self, *, eager: bool) -> None:
+        pass
 
     def look(self) -> None:
         pass

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import trio
+from msgspec.structs import replace
 
 from loadbench.client import Ask
 from loadbench.engine import Engine, Limits, Progress, Settings, Share, facts
