@@ -191,6 +191,7 @@ _DECLARED = (
         values="requests",
     ),
     Figure(key="client_lag", unit="ms", path="client_lag_ms", values="requests"),
+    Figure(key="client_wait", unit="ms", path="client_wait_ms", values="requests"),
     Figure(key="output_tokens", unit="tokens", path="output_tokens", values="requests"),
     Figure(key="input_tokens", unit="tokens", path="input_tokens", values="requests"),
     # -- what became of the requests

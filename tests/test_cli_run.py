@@ -650,7 +650,7 @@ def test_the_output_folder_is_used_as_it_is(folder: Path) -> None:
     assert files(folder) == {
         *("run.json", "prompts.json", "requests.jsonl", "answers.jsonl", "summary.json", "summary.csv", "report.md"),
         "report.html",
-        *(f"{name}.hlog" for name in ("ttft", "itl", "tpot", "e2e", "client_lag")),
+        *(f"{name}.hlog" for name in ("ttft", "itl", "tpot", "e2e", "client_lag", "client_wait")),
         "telemetry.jsonl",
     }
 
@@ -677,7 +677,17 @@ ADDED = {
     *("input_tokens_per_s", "itl_name", "merged_share", "prompts", "prompts_left_out", "requests_planned"),
     *("residence_ms", "retries", "round_trip_ms", "simulated", "slo", "speedup", "stretch", "tpot_k_estimated"),
     *("residence_growth", "tpot_micro_ms", "ttfe_ms", "ttft_from_due_ms", "warmup_requests", "whole_run", "words"),
-    *("alias", "asked_device", "execution_provider", "failure_share", "ran", "recovered", "retried", "streamed"),
+    *(
+        "alias",
+        "asked_device",
+        "client_wait_ms",
+        "execution_provider",
+        "failure_share",
+        "ran",
+        "recovered",
+        "retried",
+        "streamed",
+    ),
     *("cost_per_1000_tokens", "cpu_mhz_mean", "cpu_s_per_1000_tokens", "energy_j", "energy_source"),
     *("gpu_memory_peak_bytes", "gpu_memory_source", "gpu_utilisation_mean", "j_per_1000_tokens", "others_cpu_share"),
     *("output_tokens_spent", "power", "server_cpu_s", "server_cpu_share", "server_memory_peak_bytes"),

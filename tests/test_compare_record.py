@@ -84,7 +84,7 @@ def test_a_red_gate_of_either_side_forbids_a_verdict(base: Group, tmp_path: Path
 
 def test_only_missing_records_take_the_verdict_away_that_more_requests_fail(base: Group, tmp_path: Path) -> None:
     path = folder(tmp_path / "new", seed=5, failing=0.3)
-    codes = ("V1", "V2", "V3", "V9", "V10", "V13", "cpu-contention", "paused", "records", "offered")
+    codes = ("V1", "V2", "V3", "V9", "V10", "V13", "client-starved", "paused", "records", "offered")
 
     found = {code: words(compare_runs(base, red(path, code), Terms(metrics=["failed"])))["failed"] for code in codes}
 

@@ -486,6 +486,7 @@ async def test_facts_count_from_the_beginning_of_the_level() -> None:
         "client_wait_share": pytest.approx(0.25, abs=0.001),
         "workers": None,
         "client_lag_us": None,  # no lags came, so none was measured
+        "client_wait_us": {"n": 400, "p50": 2500, "p99": 2500, "p999": 2500, "max": 2500},
         "round_trip_ms": 0.25,
     }
     assert facts(played.progress, stopped=True)["status"] == "interrupted"

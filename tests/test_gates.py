@@ -29,7 +29,7 @@ STAY_MS = 825.0
 """How long a request of `in_turn` is in flight: 200 ms to its first token, 31 gaps of 20 ms, 5 ms to the end."""
 CODES = [
     *(f"V{number}" for number in range(1, 16)),
-    "cpu-contention",
+    "client-starved",
     "gathered-events",
     "first-token-hold",
     "near-saturation",
@@ -254,11 +254,11 @@ CASES: list[tuple[str, str, Run, str | None]] = [
     ("V15", "fell back", ran("CPU"), "red"),
     ("V15", "nobody knows", ran(None), None),
     # this client's own wait for a core
-    ("cpu-contention", "5 % of the level", good(client_wait_share=0.05), None),
-    ("cpu-contention", "half of it, and nothing was merged", good(client_wait_share=0.5), "warn"),
-    ("cpu-contention", "half of it, and events share arrivals", pairs(client_wait_share=0.5), "red"),
-    ("cpu-contention", "half of it, by this client's clock", good(client_wait_share=0.5, info=USER), "red"),
-    ("cpu-contention", "nobody counts it", good(client_wait_share=None), None),
+    ("client-starved", "5 % of the level", good(client_wait_share=0.05), None),
+    ("client-starved", "half of it, and nothing was merged", good(client_wait_share=0.5), "warn"),
+    ("client-starved", "half of it, and events share arrivals", pairs(client_wait_share=0.5), "red"),
+    ("client-starved", "half of it, by this client's clock", good(client_wait_share=0.5, info=USER), "red"),
+    ("client-starved", "nobody counts it", good(client_wait_share=None), None),
     # events that the server or a proxy sends several at once
     ("gathered-events", "one at a time", good(), None),
     ("gathered-events", "pairs", pairs(), "warn"),

@@ -28,6 +28,7 @@ from loadbench.runner.worker import Order
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.store.histogram import Histogram
+from loadbench.telemetry import Waited
 from loadbench.transport import Transport
 from tests.support import spreading
 from tests.support.spreading import Failing, Threads, closed, opened, ready, route_to, run, running, threads, until
@@ -86,9 +87,9 @@ async def test_the_wait_for_a_core_is_that_of_the_worker_who_waited_most(
 ) -> None:
     paces = iter((0.5, 0.1))
 
-    def waits() -> Callable[[], float]:
+    def waits() -> Callable[[], Waited]:
         pace = next(paces)
-        return lambda: pace * time.perf_counter()
+        return lambda: Waited(round(pace * time.perf_counter_ns()), round(100 * time.perf_counter()))
 
     monkeypatch.setattr(engine, "CoreWait", waits)
     ran = await run(threads(2), server, closed(4), Limits(8, None, 0))

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from loadbench import telemetry
-from loadbench.telemetry import CoreWait, Rapl
+from loadbench.telemetry import CoreWait, Rapl, machine
 from loadbench.telemetry.machine import Machine
+from loadbench.transport import reader_built
 from tests.support.nvml import GB, H100, Nvml, using
 
 pytestmark = pytest.mark.system
@@ -401,19 +402,42 @@ def refuse(counter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 MS = 1_000_000
 
 
-def thread(tasks: Path, number: int, waited_ms: int, ran_ms: int = 50) -> None:
+def thread(tasks: Path, number: int, waited_ms: int, turns: int = 7, name: str = "python") -> None:
     (tasks / str(number)).mkdir(exist_ok=True)
-    (tasks / str(number) / "schedstat").write_text(f"{ran_ms * MS} {waited_ms * MS} 7\n")
+    (tasks / str(number) / "schedstat").write_text(f"{50 * MS} {waited_ms * MS} {turns}\n")
+    (tasks / str(number) / "comm").write_text(f"{name}\n")
 
 
 def test_the_wait_is_that_of_all_threads_and_grows(tmp_path: Path) -> None:
     wait = CoreWait(tmp_path)
     thread(tmp_path, 1, 100)
     thread(tmp_path, 2, 20)
-    before_s = wait()
-    thread(tmp_path, 1, 350)
+    before = wait()
+    thread(tmp_path, 1, 350, turns=17)
 
-    assert (before_s, wait()) == (0.12, pytest.approx(0.37))
+    assert (before, wait()) == ((120 * MS, 14), (370 * MS, 24))
+
+
+def test_where_a_thread_reads_the_wait_is_its_alone(tmp_path: Path) -> None:
+    wait = CoreWait(tmp_path)
+    thread(tmp_path, 1, 100)
+    thread(tmp_path, 2, 20, name="loadbench-read")
+    before = wait()
+    thread(tmp_path, 1, 350)
+    thread(tmp_path, 2, 30, turns=9, name="loadbench-read")
+
+    assert (before, wait()) == ((20 * MS, 7), (30 * MS, 9))
+
+
+@pytest.mark.skipif(not reader_built(), reason="there is no reader thread here")
+def test_the_reader_threads_own_wait_is_found() -> None:
+    from loadbench.transport._reader import Reader
+
+    reader = Reader()
+    names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    reader.close()
+
+    assert names.count(machine.READER) == 1
 
 
 def test_what_ended_threads_waited_stays_and_a_number_given_to_another_thread_counts_anew(tmp_path: Path) -> None:
@@ -422,15 +446,16 @@ def test_what_ended_threads_waited_stays_and_a_number_given_to_another_thread_co
     thread(tmp_path, 2, 20)
     wait()
     (tmp_path / "2" / "schedstat").unlink()
-    after_s = wait()
-    thread(tmp_path, 1, 30)
+    after = wait()
+    thread(tmp_path, 1, 30, turns=2)
 
-    assert (after_s, wait()) == (0.12, pytest.approx(0.15))
+    assert (after, wait()) == ((120 * MS, 14), (150 * MS, 16))
 
 
 @pytest.mark.parametrize("text", [None, "0 0 0\n", "", "no such count\n"])
 def test_a_kernel_that_does_not_count_it_says_none_and_not_zero(tmp_path: Path, text: str | None) -> None:
     (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "comm").write_text("python\n")
     if text is not None:
         (tmp_path / "1" / "schedstat").write_text(text)
 

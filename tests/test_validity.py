@@ -123,20 +123,20 @@ CASES = [
     ({"client_cpu_share": None}, []),
     # the client's own wait for a core; with one event an arrival no time is off
     ({"client_wait_share": 0.05}, []),
-    ({"client_wait_share": 0.051}, [("cpu-contention", "warn")]),
-    ({"client_wait_share": 0.9}, [("cpu-contention", "warn")]),
-    ({"client_wait_share": 0.1, "first_together_share": 1.0}, [("cpu-contention", "warn")]),
-    ({"client_wait_share": 0.101, "events_per_arrival": 1.1}, [("cpu-contention", "warn")]),
-    ({"client_wait_share": 0.101, "events_per_arrival": 1.11}, [("cpu-contention", "red")]),
-    ({"client_wait_share": 0.101, "first_together_share": 0.25}, [("cpu-contention", "warn")]),
-    ({"client_wait_share": 0.101, "first_together_share": 0.26}, [("cpu-contention", "red")]),
-    ({"client_wait_share": 0.101, "clock": "user"}, [("cpu-contention", "red")]),
+    ({"client_wait_share": 0.051}, [("client-starved", "warn")]),
+    ({"client_wait_share": 0.9}, [("client-starved", "warn")]),
+    ({"client_wait_share": 0.1, "first_together_share": 1.0}, [("client-starved", "warn")]),
+    ({"client_wait_share": 0.101, "events_per_arrival": 1.1}, [("client-starved", "warn")]),
+    ({"client_wait_share": 0.101, "events_per_arrival": 1.11}, [("client-starved", "red")]),
+    ({"client_wait_share": 0.101, "first_together_share": 0.25}, [("client-starved", "warn")]),
+    ({"client_wait_share": 0.101, "first_together_share": 0.26}, [("client-starved", "red")]),
+    ({"client_wait_share": 0.101, "clock": "user"}, [("client-starved", "red")]),
     ({"client_wait_share": None}, []),
     # several events an arrival: the server's or a proxy's, unless the client's lateness explains half of them
     ({"events_per_arrival": 1.1}, []),
     ({"events_per_arrival": 1.11}, [("gathered-events", "warn")]),
-    ({"events_per_arrival": 2.0, "client_wait_share": 0.249}, [("cpu-contention", "red"), ("gathered-events", "warn")]),
-    ({"events_per_arrival": 2.0, "client_wait_share": 0.25}, [("cpu-contention", "red")]),
+    ({"events_per_arrival": 2.0, "client_wait_share": 0.249}, [("client-starved", "red"), ("gathered-events", "warn")]),
+    ({"events_per_arrival": 2.0, "client_wait_share": 0.25}, [("client-starved", "red")]),
     ({"events_per_arrival": 2.0, "late_share": 0.125}, [("V3", "red")]),
     ({"events_per_arrival": 65.0, "burst_share": 0.51}, [("V13", "red")]),
     ({"events_per_arrival": None}, []),
@@ -320,7 +320,7 @@ def test_a_client_that_waited_for_a_core_is_told_of_before_a_proxy_is() -> None:
 
     texts = {said["code"]: said["text"] for said in warnings(starved, {})}
 
-    assert set(texts) == {"cpu-contention", "V13"}
+    assert set(texts) == {"client-starved", "V13"}
     assert "proxy" not in texts["V13"]
     assert "waited for a core 40 % of the time" in texts["V13"]
 

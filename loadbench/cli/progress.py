@@ -292,7 +292,7 @@ class Warnings:
             return
         # Lag alone is no fault, and what was merged is known at the end.
         seen = summary.Level(client_wait_share=progress.client_wait_share)
-        self._note(level, "client", gates.contention(seen, ScenarioFacts()))
+        self._note(level, "client", gates.starved(seen, ScenarioFacts()))
         sample = self._last
         if sample is None or sample.get("level") != level or not sample.get("server"):
             return  # of a server elsewhere this machine says nothing

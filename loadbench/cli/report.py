@@ -61,7 +61,9 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
 )
 @click.option("--open", "opens", is_flag=True, help="Open report.html in a browser.")
 @click.option("--level", "levels", multiple=True, metavar="ID", help="Of hgrm and vllm: this level, as c4. Repeatable.")
-@click.option("--metric", "metrics", multiple=True, metavar="M", help="Of hgrm: ttft, itl, tpot, e2e or client_lag.")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="M", help="Of hgrm: ttft, itl, tpot, e2e, client_lag or client_wait."
+)
 @click.option("--junit", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
 @click.option(
     "--strict", is_flag=True, help="Exit 3 where a threshold of the run failed or is not known, or a gate is red."

@@ -24,7 +24,7 @@ from loadbench.engine.loop import LevelRun
 from loadbench.engine.progress import FAILURES_IN_A_ROW, MAX_STREAMS, Limits, Progress, facts
 from loadbench.prompts import UNKNOWN, Line, Prompt, written
 from loadbench.store.record import Result
-from loadbench.telemetry import CoreWait
+from loadbench.telemetry import CoreWait, Waited
 
 __all__ = [
     "FAILURES_IN_A_ROW",
@@ -49,7 +49,7 @@ class Engine:
         on_tick: Awaited about twice a second while a level runs: flushes records, draws.
         now_ns: The monotonic clock of all marks.
         cpu_s: CPU seconds of this process.
-        waited_s: Seconds that its threads waited for a core, cumulative; None where nobody counts them.
+        waited: How long it waited for a core, cumulative; None where nobody counts that.
     """
 
     def __init__(
@@ -63,12 +63,13 @@ class Engine:
         on_tick: Callable[[Progress], Awaitable[None]],
         now_ns: Callable[[], int] = time.perf_counter_ns,
         cpu_s: Callable[[], float] = time.process_time,
-        waited_s: Callable[[], float | None] | None = None,
+        waited: Callable[[], Waited | None] | None = None,
     ) -> None:
         self._load = Load(client, settings, prompts, on_result, now_ns, settings.salt, share)
         self._client, self._now_ns, self._on_tick, self._cpu_s = client, now_ns, on_tick, cpu_s
-        self._waited_s = CoreWait() if waited_s is None else waited_s
-        self._waited_before: tuple[int, float | None] = 0, None  # when, in ns of `now_ns`, and how long by then
+        self._waited = CoreWait() if waited is None else waited
+        self._began_waiting: tuple[int, Waited | None] = 0, None  # when, in ns of `now_ns`, and how long by then
+        self._waited_before: Waited | None = None  # at the last tick
         self.asks(prompts)
 
     @property
@@ -121,7 +122,8 @@ class Engine:
         self._load.salt += 1
         loop = LevelRun(self._load, progress)
         progress.began_ns = self._now_ns() if begins is None else await begins()
-        cpu_s, self._waited_before = self._cpu_s(), (self._now_ns(), self._waited_s())  # a share may begin later
+        cpu_s, self._waited_before = self._cpu_s(), self._waited()
+        self._began_waiting = self._now_ns(), self._waited_before  # a share may begin later
         try:
             over = anyio.Event()
             async with anyio.create_task_group() as ticker:
@@ -149,7 +151,13 @@ class Engine:
         progress.histograms["itl"].record_many(np.array(gaps_us, np.int64))
         if lags := self._client.take_lags_ns():
             progress.histograms["client_lag"].record_many(np.array(lags, np.int64) // 1000)
-        (from_ns, before_s), now_s = self._waited_before, self._waited_s()
+        (from_ns, first), last, now = self._began_waiting, self._waited_before, self._waited()
         lasted_ns = self._now_ns() - from_ns
-        if before_s is not None and now_s is not None and lasted_ns > 0:
-            progress.client_wait_share = (now_s - before_s) / (lasted_ns / 1e9)
+        if first is not None and now is not None and lasted_ns > 0:
+            progress.client_wait_share = (now.ns - first.ns) / lasted_ns
+        if last is not None and now is not None and now.turns > last.turns:
+            # The kernel counts no single wait: each since the last tick is as long as all of them are in the mean.
+            turns = now.turns - last.turns
+            each_us = round((now.ns - last.ns) / turns / 1e3)
+            progress.histograms["client_wait"].record_many(np.full(turns, max(each_us, 0)))
+        self._waited_before = now

@@ -63,7 +63,9 @@ class Progress:
     incomplete: str | None = None  # why a part of the load is missing
     gaps_us: list[int] = field(default_factory=list)  # not in their histogram yet: a call for each request takes 60 us
     histograms: dict[str, Histogram] = field(
-        default_factory=lambda: {name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
+        default_factory=lambda: {
+            name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag", "client_wait")
+        }
     )
 
     def __post_init__(self) -> None:
@@ -83,22 +85,21 @@ def rounded(value: float | None, digits: int, per: float = 1) -> float | None:
     return round(value / per, digits)
 
 
+def _spread(histogram: Histogram) -> dict[str, int | None] | None:
+    if not histogram.count:
+        return None
+    found: dict[str, int | None] = {"n": histogram.count}
+    for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
+        found[name] = histogram.percentile(share)
+    return found | {"max": histogram.max}
+
+
 def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
     """What run.json says of a level that is over. Times in ns count from its beginning."""
-    lag = progress.histograms["client_lag"]
 
     def since(at_ns: int | None) -> int | None:
         return None if at_ns is None else at_ns - progress.began_ns
 
-    lag_us = None
-    if lag.count:
-        lag_us = {
-            "n": lag.count,
-            "p50": lag.percentile(0.5),
-            "p99": lag.percentile(0.99),
-            "p999": lag.percentile(0.999),
-            "max": lag.max,
-        }
     reason = None
     status = "complete"
     if stopped:
@@ -126,5 +127,6 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
         "client_cpu_s": round(progress.client_cpu_s, 3),
         "client_wait_share": rounded(progress.client_wait_share, 6),
         "workers": progress.workers,
-        "client_lag_us": lag_us,
+        "client_lag_us": _spread(progress.histograms["client_lag"]),
+        "client_wait_us": _spread(progress.histograms["client_wait"]),
     }

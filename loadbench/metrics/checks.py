@@ -24,7 +24,7 @@ NAMES = {
     "V13": "burst",
     "V14": "prompt-cache",
     "V15": "device-fallback",
-    "cpu-contention": "cpu-contention",
+    "client-starved": "client-starved",
     "gathered-events": "gathered-events",
     "first-token-hold": "first-token-hold",
     "paused": "paused",

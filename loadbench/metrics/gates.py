@@ -51,7 +51,7 @@ _ALSO = {"directml": "dml", "trtrtx": "nvtensorrtrtx", "tensorrtrtx": "nvtensorr
 def warnings(level: Level, scenario: ScenarioFacts | None = None) -> list[Finding]:
     """All gates that speak, in the order of their codes; of a level that attempted nothing, why."""
     every = (
-        *(balance, window, in_flight, lag, contention, failures, length, tokens, unknown, network, others, drift),
+        *(balance, window, in_flight, lag, starved, failures, length, tokens, unknown, network, others, drift),
         *(percentiles, saturation, burst, cache, gathered, held, paused, fallback, throttled, power, stalls),
         *(sharing.endpoints, sharing.workers),
     )
@@ -322,12 +322,12 @@ def lag(level: Level, scenario: ScenarioFacts) -> Finding | None:
         texts.append(f"the client used {percent(cpu)} of a core")
     remedy = "use fewer streams or a faster client"
     if (level.client_wait_share or 0.0) > WAIT_WARN:
-        remedy = "it waited for a core, see cpu-contention"
+        remedy = "it waited for a core, see client-starved"
     text = f"{'; '.join(texts)}: gaps and first tokens may be the client's own; {remedy}"
     return graded("V3", text, warn=bool(texts), red=merged > MERGED_RED)
 
 
-def contention(level: Level, scenario: ScenarioFacts) -> Finding | None:
+def starved(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """This client had a core when it needed one."""
     waited = level.client_wait_share or 0.0
     apart = (level.events_per_arrival or 1.0) <= GATHERED
@@ -340,7 +340,7 @@ def contention(level: Level, scenario: ScenarioFacts) -> Finding | None:
         f"this client waited for a core {percent(waited)} of the time: {effect}; give it a core of its own (taskset, "
         "chrt), the server fewer threads, or run it on another machine"
     )
-    return graded("cpu-contention", text, warn=waited > WAIT_WARN, red=waited > WAIT_RED and not medians_hold)
+    return graded("client-starved", text, warn=waited > WAIT_WARN, red=waited > WAIT_RED and not medians_hold)
 
 
 def gathered(level: Level, scenario: ScenarioFacts) -> Finding | None:
@@ -350,7 +350,7 @@ def gathered(level: Level, scenario: ScenarioFacts) -> Finding | None:
         return None
     by_client = max(_merged_by_client(level), level.client_wait_share or 0.0)
     if by_client >= (1 - 1 / per_arrival) / 2:
-        return None  # V3 or cpu-contention says it
+        return None  # V3 or client-starved says it
     gap_ms = (level.itl_ms or NOTHING).p50
     often = f", an arrival each {gap_ms:.3g} ms (median)" if gap_ms else ""
     whom = "the server or a proxy between"

@@ -186,6 +186,8 @@ def _add_times(
     # Of the histogram, which has every percentile; where no .hlog can be read, what the level's facts say.
     lag = data.histograms.get("client_lag")
     level.client_lag_ms = of_histogram(lag) if lag else of_facts(facts.client_lag_us)
+    wait = data.histograms.get("client_wait")
+    level.client_wait_ms = of_histogram(wait) if wait else of_facts(facts.client_wait_us)
     level.tpot_k_estimated = bool(requests.k_estimated[population].any())
     if without_gaps:
         return

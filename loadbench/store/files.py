@@ -34,7 +34,7 @@ FIELDS = tuple(field.name for field in msgspec.structs.fields(Result) if field.n
 SERVER_COUNTS = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "status")
 # Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,
 # and `ttft_from_sent` stands beside it.
-HISTOGRAMS = ("ttft", "ttft_from_sent", "itl", "tpot", "e2e", "client_lag")
+HISTOGRAMS = ("ttft", "ttft_from_sent", "itl", "tpot", "e2e", "client_lag", "client_wait")
 _LEFT = re.compile(r"\.\w+\.(json|md|csv|html)\.\w{8}")
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 _MOST_PASSED_OVER_BYTES = 256 * 1024 * 1024

@@ -83,6 +83,7 @@ class LevelFacts(Struct, kw_only=True, frozen=True):
     client_pause_s: Amount | None = None
     client_pause_at_s: Amount | None = None
     client_lag_us: Lag | None = None
+    client_wait_us: Lag | None = None
     workers: list[Worker] | None = None
     written: dict[str, Part] | None = None
 

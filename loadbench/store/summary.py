@@ -309,6 +309,7 @@ class Level(Struct, kw_only=True):
     normalised_latency_ms: Distribution | None = None
     client_queue_ms: Distribution | None = None
     client_lag_ms: Distribution | None = None
+    client_wait_ms: Distribution | None = None
     connect_ms: Distribution | None = None
     round_trip_ms: Load | None = None
     tpot_micro_ms: float | None = None

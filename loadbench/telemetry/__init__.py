@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from loadbench.telemetry.gpu import Figures, Gpus, gpu_free_memory_bytes, open_nvml
-from loadbench.telemetry.machine import CoreWait, Machine, cores, environment, free_memory_bytes, versions
+from loadbench.telemetry.machine import CoreWait, Machine, Waited, cores, environment, free_memory_bytes, versions
 from loadbench.telemetry.process import ProcessTree, find_pid
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Gpus",
     "ProcessTree",
     "Sampler",
+    "Waited",
     "cores",
     "environment",
     "find_pid",

@@ -7,6 +7,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -163,8 +164,19 @@ def _battery() -> tuple[str | None, float | None]:
     return power, percent
 
 
+READER = "loadbench-read"
+"""What transport/_reader.c calls its thread."""
+
+
+class Waited(NamedTuple):
+    """How long threads that were ready to run had no core, and how often they came to run. Cumulative."""
+
+    ns: int
+    turns: int
+
+
 class CoreWait:
-    """Time that this process's threads were ready to run and had no core.
+    """How long the threads that decide what is measured waited for a core: the reader thread, else all of this process.
 
     Linux counts it for each thread (`schedstat`: time on a core, time ready without one, both in ns, and turns). What a
     thread waited that has ended since the last call is lost: none that measures ends within a level.
@@ -175,29 +187,35 @@ class CoreWait:
 
     def __init__(self, tasks: Path = Path("/proc/self/task")) -> None:
         self._tasks = tasks
-        self._seen_ns: dict[str, int] = {}
-        self._waited_ns = 0
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._all, self._readers = Waited(0, 0), Waited(0, 0)
 
-    def __call__(self) -> float | None:
-        """Seconds of all threads together, cumulative; None where the kernel does not count them."""
+    def __call__(self) -> Waited | None:
+        """Of all those threads together; None where the kernel does not count it."""
         try:
             threads = os.listdir(self._tasks)
         except OSError:
             return None
-        seen_ns = {}
+        seen, readers = {}, False
         for thread in threads:
             try:
-                ran_ns, waited_ns, _ = (self._tasks / thread / "schedstat").read_text(encoding="ascii").split()
-                if int(ran_ns):  # all zero where a kernel has the file and does not count
-                    seen_ns[thread] = int(waited_ns)
+                words = (self._tasks / thread / "schedstat").read_text(encoding="ascii").split()
+                ran_ns, waited_ns, turns = map(int, words)
+                reads = (self._tasks / thread / "comm").read_text(encoding="utf-8", errors="replace").strip() == READER
             except (OSError, ValueError):  # ended meanwhile, or no such count
                 continue
-        if not seen_ns:
+            if not ran_ns:  # all zero where a kernel has the file and does not count
+                continue
+            before_ns, turns_before = self._seen.get(thread, (0, 0))
+            if waited_ns < before_ns or turns < turns_before:  # the number was given to another thread
+                before_ns = turns_before = 0
+            seen[thread] = waited_ns, turns
+            more_ns, more = waited_ns - before_ns, turns - turns_before
+            self._all = Waited(self._all.ns + more_ns, self._all.turns + more)
+            if reads:
+                readers = True
+                self._readers = Waited(self._readers.ns + more_ns, self._readers.turns + more)
+        self._seen = seen
+        if not seen:
             return None
-        for thread, now_ns in seen_ns.items():
-            before_ns = self._seen_ns.get(thread, 0)
-            if now_ns < before_ns:  # the number was given to another thread, which counts from 0
-                before_ns = 0
-            self._waited_ns += now_ns - before_ns
-        self._seen_ns = seen_ns
-        return self._waited_ns / 1e9
+        return self._readers if readers else self._all

@@ -16,6 +16,7 @@ from loadbench.engine.load import WHOLE
 from loadbench.prompts import DEFAULT, Prompt, Recipe
 from loadbench.scenario import Level, Shape
 from loadbench.store.record import Result
+from loadbench.telemetry import Waited
 
 NS = 1_000_000_000
 
@@ -187,7 +188,9 @@ def level_of(
         on_tick=played.on_tick,
         now_ns=now_ns,
         cpu_s=trio.current_time,  # a process that computes all the time
-        waited_s=lambda: trio.current_time() / 4,  # and waits for a core a quarter of it
+        waited=lambda: Waited(
+            round(trio.current_time() * 1e9 / 4), round(trio.current_time() * 100)
+        ),  # for a core, a quarter of it
     )
     return played
 
