@@ -719,7 +719,7 @@ def test_near_saturation_withholds_every_interval_of_those_times_and_of_no_other
     assert level["ttft_from_due_ms"]["p50"] is not None
     assert level["tpot_ms"]["ci95"]["p50"] is not None
     [text] = [w["text"] for w in level["warnings"] if w["code"] == "near-saturation"]
-    assert "TTFT and E2E have no trustworthy intervals: a queue near saturation" in text
+    assert "there is no interval of TTFT and E2E to trust: a queue near saturation" in text
 
 
 def test_failures_that_come_together_make_a_share_less_sure() -> None:

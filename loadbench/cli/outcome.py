@@ -82,11 +82,12 @@ def carry_out(job: Job, shown: Shown) -> int:
 
 def _firmer(job: Job, summary: Mapping[str, Any]) -> str:
     """The command that measures the same longer, and how long that takes."""
-    words = [word for word in job.command[1:] if not word.startswith("--output=")]
+    words = list(job.command[1:])
     for name in ("-o", "--output"):  # that folder is taken now
         if name in words:
             at = words.index(name)
             del words[at : at + 2]
+    words = [word for word in words if not word.startswith(("--output=", "-o"))]
     again = starred(shlex.join(["loadbench", *words, "-d", "60s"]))
     return f"{again}   (about {1 + len(summary['levels'])} min)"
 

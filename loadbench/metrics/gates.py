@@ -489,7 +489,7 @@ def saturation(level: Level, scenario: ScenarioFacts) -> Finding | None:
         cause = "a queue near saturation remembers longer than the level lasts"
     text = (
         f"requests depend so strongly on their neighbours (by {in_words(strong[0])}{correlation}, the median is worth "
-        f"{_plural(row.independent, 'independent request')}) that {names} have no trustworthy intervals: "
+        f"{_plural(row.independent, 'independent request')}) that there is no interval of {names} to trust: "
         f"{cause}; lower the load, measure much longer, or repeat the level (--repeat)"
     )
     return finding("warn", "near-saturation", text)

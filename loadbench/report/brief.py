@@ -201,18 +201,20 @@ def _speed(levels: Sequence[Level], curve: Curve | None) -> list[str]:
 
 
 def _confidence(levels: Sequence[Level], summary: Summary) -> str:
-    red = []
+    red, dependent = [], []
     for level, finding in reading.warnings(summary):
         if finding.severity == "red" and (level is None or level in levels):
             red.append(NAMES.get(finding.code, finding.code))
+        if finding.code == "near-saturation" and level is not None and level in levels:
+            dependent.append(reading.load_words(level) if level.is_open else f"{level.concurrency}")
     if red:
         return f"No basis for a decision yet: {units.listed(dict.fromkeys(red), 'and')}."
     fewest = min(level.completed for level in levels if level.completed)
-    if fewest < FEW:
-        return f"Low confidence: about {fewest:,} requests per level."
-    if fewest < MANY:
-        return f"Fair confidence: about {fewest:,} requests per level."
-    return f"Good confidence: {fewest:,} requests per level or more."
+    count = f"about {fewest:,} requests per level" if fewest < MANY else f"{fewest:,} requests per level or more"
+    if dependent:
+        count += f", and at {units.listed(dict.fromkeys(dependent), 'and')} they depend on each other"
+    grade = "Low" if fewest < FEW else "Fair" if fewest < MANY or dependent else "Good"
+    return f"{grade} confidence: {count}."
 
 
 def _nothing(levels: Sequence[Level]) -> str:

@@ -330,4 +330,5 @@ def _goodput(level: Level) -> trace.Point | None:
     if level.goodput_per_s is None:
         return None
     text = trace.hover(levels.load_words(level), f"{units.figure(level.goodput_per_s)} requests/s within the SLO")
-    return trace.Point(levels.load(level), level.goodput_per_s, text)
+    ends = trace.both_ends(level.goodput_per_s_ci95)
+    return trace.Point(levels.load(level), level.goodput_per_s, text, ends)

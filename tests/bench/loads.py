@@ -84,6 +84,7 @@ class Figures:
         lag_p99_ms: Processed minus arrived; None where the client does not know.
         cpu_share: Of one core.
         v3: What loadbench's gate V3 said, None for other clients; empty is green.
+        doubts: The checks of loadbench that spoke, by their codes: warn or red.
         others_cores: CPU that neither the client nor the simulator used.
         steal_cores: CPU that the hypervisor gave away.
     """
@@ -106,6 +107,7 @@ class Figures:
     v3: str | None
     others_cores: float
     steal_cores: float
+    doubts: Mapping[str, str]
 
     def error(self, name: str) -> float | None:
         """Of a compared figure, as a fraction of the truth."""
@@ -195,6 +197,7 @@ class _Watch:
             v3=found.get("v3"),
             others_cores=max(0.0, (self._ended.busy_s - self._use.busy_s - ours_s) / span_s),
             steal_cores=(self._ended.steal_s - self._use.steal_s) / span_s,
+            doubts=found.get("doubts", {}),
         )
 
 
@@ -234,6 +237,7 @@ def _ours(client: str, load: Load, url: str) -> Figures:
         "merged_share": level["merged_share"],
         "lag_p99_ms": (level["client_lag_ms"] or {}).get("p99"),
         "v3": "; ".join(v3),
+        "doubts": {doubt["code"]: doubt["severity"] for doubt in _doubts(summary, level)},
     }
     for name in COMPARED:
         metric, _, p = name.partition("_")
