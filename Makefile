@@ -92,7 +92,7 @@ $(DEV):        SIZE := 220 MB to download, up to 900 MB on disk, the development
 	  echo "setup: not every extra can be installed here (see above); going on without Foundry Local's SDK" >&2; \
 	  install -e ".[llama$(if $(filter $@,$(DEV)),$(comma)dev)]"; \
 	fi; \
-	[ -e loadbench/transport/_reader.abi3.so ] && echo "setup: with the reader thread (--stamps thread)" || \
+	[ -e loadbench/transport/_reader.abi3.so ] && echo "setup: with the reader thread" || \
 	  echo "setup: without the reader thread: no C compiler, or no Python.h; everything else works" >&2; \
 	touch $@
 

@@ -24,10 +24,10 @@ def numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) else []
 
 
-@pytest.mark.parametrize("client", ["loadbench", "httpx", "aiohttp"])
+@pytest.mark.parametrize("client", ["loadbench-user", "httpx", "aiohttp"])
 def test_the_truth_holds_the_very_requests_that_the_client_made(client: str) -> None:
-    if not loads.installed(client):
-        pytest.skip(f"{client} is not installed")
+    if loads.missing(client):
+        pytest.skip(f"{client}: {loads.missing(client)}")
 
     figures = loads.run(client, TINY)
 
@@ -39,14 +39,14 @@ def test_the_truth_holds_the_very_requests_that_the_client_made(client: str) -> 
 
 def test_it_prints_a_table_and_writes_finite_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
-    words = ["--quick", "--streams", "2", "--seconds", "0.1", "--tokens", "5", "--clients", "loadbench,httpx"]
+    words = ["--quick", "--streams", "2", "--seconds", "0.1", "--tokens", "5", "--clients", "loadbench-user,httpx"]
 
     assert bench_client.main([*words, "--commands", "0", "--json", str(file)]) == 0
 
     found = json.loads(file.read_text())
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("truth", "l", "h"))]
-    assert [figures["client"] for figures in found["figures"]] == ["loadbench", "httpx"]
-    assert rows == ["truth", "loadbench", "httpx"]
+    assert [figures["client"] for figures in found["figures"]] == ["loadbench-user", "httpx"]
+    assert rows == ["truth", "loadbench-user", "httpx"]
     assert len(numbers(found)) > 40
     assert all(map(math.isfinite, numbers(found)))
 

@@ -18,7 +18,7 @@ from loadbench.cli.doctor import Check, doctor
 from loadbench.errors import how_to_install
 from loadbench.serve import simulator
 from loadbench.telemetry import Sampler, open_nvml
-from loadbench.transport import reader_built
+from loadbench.transport import Clock
 from loadbench.transport.wire import SPARE_FILES, raise_file_limit
 from tests.support.nvml import H100, Nvml
 from tests.support.scripted import Answer, scripted
@@ -114,19 +114,17 @@ def test_an_endpoint_of_the_environment_that_is_of_no_use_is_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("kernel", "step_ns", "mark"), [(True, 300, "ok"), (False, 100, "warn"), (True, 15_000_000, "warn")]
+    ("source", "step_ns", "mark"),
+    [("thread", 300, "ok"), ("kernel", 300, "ok"), ("user", 100, "warn"), ("kernel", 15_000_000, "warn")],
 )
-def test_a_clock_that_spoils_figures_is_a_warning(kernel: bool, step_ns: int, mark: str) -> None:
+def test_a_clock_that_spoils_figures_is_a_warning(source: Clock, step_ns: int, mark: str) -> None:
     ticks = count(0, max(1, step_ns // 3))  # several looks a step
 
-    row = checks.clock(stamps_work=lambda: kernel, now_ns=lambda: next(ticks) // step_ns * step_ns)
+    row = checks.clock(best=lambda: source, place=lambda: "ordinary", now_ns=lambda: next(ticks) // step_ns * step_ns)
 
     assert (row.mark, bool(row.advice)) == (mark, mark == "warn")
-    assert row.facts == {
-        "source": "kernel" if kernel else "user",
-        "step_ns": step_ns,
-        "reader_thread": kernel and reader_built(),
-    }
+    place = {"reader_place": "ordinary"} if source == "thread" else {}
+    assert row.facts == {"source": source, "step_ns": step_ns, **place}
 
 
 @pytest.mark.parametrize(

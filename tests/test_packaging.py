@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from loadbench import errors, scenario
+from loadbench.transport import reader_built
 from tests.support.command import invoke
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +87,8 @@ def test_the_containers_steps_make_a_loadbench_that_measures_and_draws(tmp_path:
         *files, _ = names.split()
         source.mkdir(exist_ok=True)
         for file in files:
-            (source / file).symlink_to(ROOT / file)
+            copy = shutil.copytree if (ROOT / file).is_dir() else shutil.copy
+            copy(ROOT / file, source / file)
     venv.create(tmp_path / "venv", with_pip=True)
     programs = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
     [install] = [step.partition(" && ")[0] for step in instructions("RUN") if step.startswith("pip install")]
@@ -104,3 +107,25 @@ def test_the_containers_steps_make_a_loadbench_that_measures_and_draws(tmp_path:
     assert b"quickstart" in printed.stdout
     assert 'id="plotly"' in page.read_text(encoding="utf-8")
     assert sys.prefix not in printed.stdout.decode()
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not reader_built(), reason="no C compiler here, or another system than Linux")
+@pytest.mark.parametrize("compiler", ["cc", "no-such-compiler"])
+def test_a_wheel_has_the_reader_thread_where_there_is_a_compiler(compiler: str, tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    for name in ("loadbench", "scenarios"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py"):
+        shutil.copy(ROOT / name, source / name)
+    venv.create(tmp_path / "venv", with_pip=True)
+    pip = [tmp_path / "venv" / "bin" / "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, source]
+
+    subprocess.run(pip, check=True, env=os.environ | {"CC": compiler})
+
+    [wheel] = tmp_path.glob("*.whl")
+    has_reader = "loadbench/transport/_reader.abi3.so" in zipfile.ZipFile(wheel).namelist()
+    assert (has_reader, wheel.name.endswith("-py3-none-any.whl")) == (
+        (True, False) if compiler == "cc" else (False, True)
+    )

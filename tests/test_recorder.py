@@ -6,9 +6,12 @@ import gc
 import json
 import sys
 from collections.abc import Iterable
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from loadbench.client import Ask, recorder
 from loadbench.client.dialect import word_count
@@ -40,6 +43,70 @@ def chunk(choice: object, **more: object) -> bytes:
 
 def each(every_ms: int, *events: bytes, begin_ms: int = 0) -> list[tuple[int, bytes]]:
     return [(begin_ms + every_ms * (i + 1), one) for i, one in enumerate(events)]
+
+
+HEADED = b'data: {"choices":[{"index":0,"delta":{"content":"'
+ODD = [
+    *(
+        b'\\"quoted\\"',
+        b"back\\\\",
+        b"end\\",
+        b"",
+        b'","',
+        b'a","b',
+        b',"b',
+        b"line\nbreak",
+        b"\\ud83d",
+        b"\\ud83d\\ude00",
+        b"\xff",
+        b"\t",
+    ),
+    *("café".encode(), "line\u2028break".encode(), b"[DONE]", b'"}},{"index":1,"delta":{"content":"x'),
+]
+"""Insides of JSON strings, and what is none."""
+TEXTS = st.one_of(st.sampled_from([b" word", b" more", b"Hi"]), st.sampled_from(ODD))
+
+
+def headed(text: bytes) -> bytes:
+    return HEADED + text + b'"}}]}\n\n'
+
+
+OTHERS = [chunk({"delta": {"reasoning_content": "hm"}}), event("A"), event("B", "stop"), DONE, b": ping\n\n"]
+PIECES = st.one_of(TEXTS.map(headed), TEXTS.map(headed), TEXTS.map(headed), st.sampled_from(OTHERS))
+READS = st.lists(st.tuples(PIECES, st.sampled_from([0, 1, 1, 2]), st.sampled_from([False, False, True])), min_size=2)
+"""A piece, how many ms after the one before it came, and whether it was the last one of those read together."""
+
+
+def reads(*texts: bytes) -> list[tuple[bytes, int, bool]]:
+    return [(headed(text), 1, False) for text in texts]
+
+
+@given(READS)
+@example(reads(b"Hi", b"end\\", b',"b'))
+@example(reads(b"Hi", b'a","b', b" word"))
+@example(reads(b"Hi", b" word", b"", b" word"))
+@example([*reads(b"Hi", b" word"), (headed(b"Hi"), 1, True), (headed(b" more"), 0, False), *reads(b"Hi")])
+@example([*reads(b"Hi", b" word"), (headed(b" more"), 0, False), *reads(b"Hi")])
+def test_pieces_that_are_read_together_say_what_each_alone_says(read: list[tuple[bytes, int, bool]]) -> None:
+    pieces = [piece for piece, _, _ in read]
+    times = [at_ms * MS for at_ms in accumulate(step for _, step, _ in read)]
+    cuts = [0, *(i + 1 for i, (_, _, last) in enumerate(read[:-1]) if last), len(read)]
+    alone, together = Recorder(), Recorder()
+    for sink in (alone, together):
+        sink.sent(0)
+        sink.headers(0, 200, [(b"content-type", b"text/event-stream")])
+
+    for piece, at_ns in zip(pieces, times, strict=True):
+        alone._head = None  # each is read as if it was the first of its kind
+        alone.body(piece, at_ns)
+    for start, end in pairwise(cuts):
+        together.bodies(pieces[start:end], times[start:end])
+
+    results = []
+    for sink in (alone, together):
+        end_ns = sink.close(None, times[-1])
+        results.append((sink.result(ASK, 0, end_ns, retried=False), sink.ending, sink.choices))
+    assert results[0] == results[1]
 
 
 def test_events_of_one_write_are_one_arrival_and_no_merger() -> None:

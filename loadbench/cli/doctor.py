@@ -40,8 +40,13 @@ from loadbench.server import Target, lookup
 from loadbench.store.files import hlog_works
 from loadbench.store.record import Result
 from loadbench.text import harmless
-from loadbench.transport import Transport, kernel_stamps_work, raise_file_limit, reader_built
+from loadbench.transport import Clock, Transport, best_clock, raise_file_limit, reader_place
 
+_STAMPS: dict[Clock, str] = {
+    "thread": "kernel receive stamps, read by a thread of their own",
+    "kernel": "kernel receive stamps, read by Python (no reader thread was built)",
+    "user": "stamps taken by the client",
+}
 _EPILOG = """\b
 Examples:
   loadbench doctor
@@ -188,20 +193,23 @@ def machine() -> Check:
 
 
 def clock(
-    stamps_work: Callable[[], bool] = kernel_stamps_work, now_ns: Callable[[], int] = time.perf_counter_ns
+    best: Callable[[], Clock] = best_clock,
+    now_ns: Callable[[], int] = time.perf_counter_ns,
+    place: Callable[[], str] = reader_place,
 ) -> Check:
     """Who stamps arrivals, and the smallest step the clock was seen to make."""
     times = [now_ns() for _ in range(_LOOKS)]
     step_ns = min((after - before for before, after in pairwise(times) if after > before), default=_LOOKS)
-    kernel = stamps_work()
-    reader = kernel and reader_built()
-    facts = {"source": "kernel" if kernel else "user", "step_ns": step_ns, "reader_thread": reader}
-    text = f"{'kernel receive stamps' if kernel else 'stamps taken by the client'}, clock steps of {step_ns} ns"
-    if reader:
-        text += ", or a reader thread (--stamps thread)"
+    source = best()
+    facts: dict[str, Any] = {"source": source, "step_ns": step_ns}
+    text = _STAMPS[source]
+    if source == "thread":
+        facts["reader_place"] = place()
+        text += f" ({facts['reader_place']})"
+    text += f", clock steps of {step_ns} ns"
     if step_ns > 1000:
         return Check("clock", "warn", text, "gaps under a few of these steps cannot be told apart", facts)
-    if kernel:
+    if source != "user":
         return Check("clock", "ok", text, facts=facts)
     advice = (
         "the client's own lag is in each arrival: keep to few streams, and heed gate V3 (Linux has kernel stamps, "

@@ -229,6 +229,7 @@ class Client:
 
     def last_texts(self) -> tuple[str, str]:
         """Reasoning and answer so far of the request that began last, ended or not; a Result has no reasoning."""
+        self.transport.look()
         last = self._last
         if last is None:
             return "", ""

@@ -126,18 +126,53 @@ class Recorder:
             self._bound()
         head = self._head
         if head is not None and data.startswith(head) and data.endswith(self._tail):
-            # The same event as before but for a plain text: the same JSON, a third of the time.
-            raw = data[len(head) : -len(self._tail)]
-            if raw and b'"' not in raw and b"\\" not in raw:
-                try:
-                    text = raw.decode()
-                except UnicodeDecodeError:
-                    text = ""
-                if text.isprintable() and text:
-                    self.answer.append(text)
-                    self._text(at_ns)
-                    return
+            # The same event as before but for its text: the same JSON, a third of the time.
+            texts = _strings([data[len(head) : -len(self._tail)]])
+            if texts is not None and texts[0]:
+                self.answer += texts
+                self._text(at_ns)
+                return
         self._read(data, at_ns)
+
+    def bodies(self, pieces: list[bytes], times_ns: list[int]) -> None:
+        """As `body` for each of these, which came to be read together."""
+        done = 0
+        while done < len(pieces):
+            # Nearly all events of an answer are the one before but for its text: together they cost a fifth.
+            raws: list[bytes] = []
+            if self._head is not None:
+                head, tail, before, behind = self._head, self._tail, len(self._head), -len(self._tail)
+                for data in pieces[done:]:
+                    if not data.startswith(head) or not data.endswith(tail):
+                        break
+                    raws.append(data[before:behind])
+            until = done + max(len(raws), 1)
+            if len(raws) < 2 or not self._texts(raws, pieces[done:until], times_ns[done:until]):
+                for data, at_ns in zip(pieces[done:until], times_ns[done:until], strict=True):
+                    self.body(data, at_ns)
+            done = until
+
+    def _texts(self, raws: list[bytes], pieces: list[bytes], times_ns: list[int]) -> bool:
+        """Take in these texts, as they are written in JSON; False, and nothing done, if they are none."""
+        texts = _strings(raws)
+        if texts is None or "" in texts:
+            return False
+        self._stream_bytes += sum(map(len, pieces))
+        if self._stream_bytes > self._look_bytes:
+            self._bound()
+        self.answer += texts
+        if times_ns[0] == self.last_token_ns or len(set(times_ns)) < len(times_ns):  # merged arrivals
+            for at_ns in times_ns:
+                self._bodies += 1
+                self._text(at_ns)
+            return True
+        self._bodies += len(pieces)
+        self.text_events += len(texts)
+        self._arrivals += times_ns
+        self.last_token_ns = times_ns[-1]
+        self._merged = False
+        self._arrival_body = self._bodies
+        return True
 
     def _bound(self) -> None:
         """Refuse a stream or a text without end; the next look is when the text may have grown over its bound."""
@@ -520,6 +555,18 @@ class Recorder:
             error_message=self.error_message and one_line(secrets.hidden(self.error_message)),
             text=secrets.hidden(answer),
         )
+
+
+def _strings(raws: list[bytes]) -> list[str] | None:
+    """What stands between the quotes of JSON strings, read; None if any of these is not the inside of one string."""
+    whole = b'["' + b'","'.join(raws) + b'"]'
+    if b'\\","' in whole or raws[-1].endswith(b"\\"):  # a backslash at an end could make one string of two
+        return None
+    try:
+        texts: list[str] = orjson.loads(whole)
+    except orjson.JSONDecodeError:
+        return None
+    return texts if len(texts) == len(raws) else None  # a quote in one makes more of it
 
 
 def _new(text: str, before: list[str], *, whole: bool) -> str:

@@ -63,7 +63,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     versions = run.versions or {}
     libraries = [f"{name} {versions[name]}" for name in ("httpx", "python") if name in versions]
     rows += [
-        ("clock", one_line(CLOCKS.get(clock, clock))),
+        ("clock", one_line(CLOCKS.get(clock, clock) + (f" ({run.reader_place})" if run.reader_place else ""))),
         ("client", _machine(run.environment or EnvironmentFacts())),
         ("workers", _workers(run)),
         ("telemetry", watched(run)),

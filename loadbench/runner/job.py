@@ -30,7 +30,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     insecure: Annotated[bool, Flag("--insecure", "Accept any certificate.")] = False
     stamps: Annotated[
         Literal["thread", "kernel", "user"] | None,
-        Flag("--stamps", "Stamps: thread, kernel or user.  [default: kernel]", "WHERE"),
+        Flag("--stamps", "Who reads: thread, kernel or user.  [default: best]", "WHERE", workshop="LOADBENCH_READER"),
     ] = None
     every_model: bool = False  # all models at hand are meant, by that word: no question which
     cache_dir: Annotated[

@@ -319,6 +319,7 @@ class Prepared:
             clock = client.transport.clock
             info = folders.info(job, server, side.location.how, self.choice, parameters, side.questions, clock)
             info |= {
+                "reader_place": client.transport.reader_place,
                 "budget_s": job.budget_s,
                 "telemetry": watched.facts(sampler),
                 "insecure": job.server.insecure,

@@ -33,7 +33,7 @@ from loadbench.prompts import Line, Prompt
 from loadbench.scenario import Level
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Result
-from loadbench.transport import ExchangeError, kernel_stamps_work, raise_file_limit
+from loadbench.transport import ExchangeError, best_clock, raise_file_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Hello:
     host: str
     pid: int
     cores: int  # that its process may use
-    stamps: str  # where it stamps arrivals: kernel or user
+    stamps: str  # where it stamps arrivals: thread, kernel or user
     event_loop: str
 
 
@@ -302,7 +302,7 @@ def hello() -> Hello:
         host=socket.gethostname(),
         pid=os.getpid(),
         cores=telemetry.cores() or 1,
-        stamps="kernel" if kernel_stamps_work() else "user",
+        stamps=best_clock(),
         event_loop="uvloop" if process.has_uvloop() else "asyncio",
     )
 

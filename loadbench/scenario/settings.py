@@ -50,7 +50,7 @@ class Flag:
     metavar: str | None = None
     reads: Reader | None = None  # None where the field's type says it
     variable: bool = True  # whether the environment may set it: --max-tokens by LOADBENCH_MAX_TOKENS
-    workshop: str | None = None  # a variable of Foundry Local's workshop that sets it too
+    workshop: str | None = None  # another variable that sets it, as Foundry Local's workshop has
     name: str | None = None  # of the option, where a field has several of them
     also: str = ""  # spellings that other tools have taught; --help lists none of them
 

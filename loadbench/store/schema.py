@@ -288,6 +288,7 @@ class RunFacts(Struct, kw_only=True, frozen=True):
     environment: EnvironmentFacts | None = None
     telemetry: TelemetryFacts | None = None
     clock: str | None = None
+    reader_place: str | None = None
     hlog: bool | None = None
     budget_s: Seconds | None = None
     answers: bool | None = None

@@ -38,7 +38,7 @@ from loadbench.transport.exchange import (
     origin_of,
     os_error,
 )
-from loadbench.transport.reader import ThreadWires, reader_built
+from loadbench.transport.reader import ThreadWires, reader_built, reader_place
 from loadbench.transport.stock import StockTransport
 from loadbench.transport.wire import KernelWires, UserWire, Wires, kernel_stamps_work, raise_file_limit
 
@@ -52,9 +52,11 @@ __all__ = [
     "Sink",
     "StockTransport",
     "Transport",
+    "best_clock",
     "kernel_stamps_work",
     "raise_file_limit",
     "reader_built",
+    "reader_place",
     "tls_context",
 ]
 
@@ -64,6 +66,13 @@ _CONNECTING = 256  # at once, ahead of need: beyond a server's backlog the kerne
 
 MOST_BODY_BYTES = 64 << 20
 """Of an ordinary response, which a hostile server may make endless."""
+
+
+def best_clock(wall_ns: Callable[[], int] = time.time_ns) -> Clock:
+    """Who stamps arrivals best, of those that work here."""
+    if not kernel_stamps_work(wall_ns):
+        return "user"
+    return "thread" if reader_built() else "kernel"
 
 
 class Body:
@@ -90,13 +99,17 @@ class Body:
         if len(self.content) > MOST_BODY_BYTES:
             raise ExchangeError("protocol", f"a response of more than {MOST_BODY_BYTES >> 20} MiB")
 
+    def bodies(self, pieces: list[bytes], times_ns: list[int]) -> None:
+        for data, at_ns in zip(pieces, times_ns, strict=True):
+            self.body(data, at_ns)
+
 
 class Transport(httpx.AsyncBaseTransport):
     """Connections to HTTP/1.x servers, each kept alive for the next request, each stamping its arrivals.
 
     Args:
-        clock: ``thread``, ``kernel`` or ``user``; None takes kernel stamps where they work. The thread leaves https
-            to Python, by kernel stamps.
+        clock: ``thread``, ``kernel`` or ``user``; None takes the best that works here. The thread leaves https to
+            Python, by kernel stamps.
         tls: Context for https; made at the first use when None.
         now_ns, wall_ns: The monotonic and the wall clock.
 
@@ -116,7 +129,7 @@ class Transport(httpx.AsyncBaseTransport):
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         if clock is None:
-            clock = "kernel" if kernel_stamps_work(wall_ns) else "user"
+            clock = best_clock(wall_ns)
         elif clock == "thread" and not reader_built():
             raise UsageError(
                 "--stamps thread: this loadbench was installed where there was no C compiler, or not on Linux"
@@ -138,6 +151,18 @@ class Transport(httpx.AsyncBaseTransport):
         if any(wires.doubted for wires in self._wires.values()):
             return "user"
         return "kernel" if self._clock == "thread" and self._tls is not None else self._clock
+
+    def look(self) -> None:
+        """Take in what has arrived: what the thread read is handed over now and then alone."""
+        reader = self._wires.get(True)
+        if isinstance(reader, ThreadWires):
+            reader.look_everywhere()
+
+    @property
+    def reader_place(self) -> str | None:
+        """Before whom the reader thread gets a core; None without one."""
+        reader = self._wires.get(True)
+        return reader.place if isinstance(reader, ThreadWires) else None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The request of an httpx client: its body is collected."""

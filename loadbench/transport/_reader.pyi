@@ -20,6 +20,9 @@ class Reader:
     def take(self, slot: int, /) -> tuple[Taken, int | None]:
         """What came since the last call; errno where the connection ended, 0 for its end in order."""
 
+    def place(self) -> str:
+        """Before whom the thread gets a core: real-time, short slice, ordinary."""
+
     def fileno(self) -> int:
         """Readable when there are slots to take from."""
 

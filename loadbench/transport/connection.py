@@ -227,10 +227,9 @@ class Connection:
             return
         self.heard = True
         self._bare_bytes = 0
+        self.arrival_ns = times_ns[-1]
         try:
-            for data, at_ns in zip(pieces, times_ns, strict=True):
-                self.arrival_ns = at_ns
-                self._sink.body(data, at_ns)
+            self._sink.bodies(pieces, times_ns)
         except ExchangeError as error:
             self._fail(error)
         except Exception as error:  # as of the parser's callbacks

@@ -29,6 +29,17 @@ def reader_built() -> bool:
     return True
 
 
+def reader_place() -> str:
+    """Before whom a reader thread gets a core here: before all (real-time), or by a short slice, or as any other."""
+    from loadbench.transport._reader import Reader
+
+    reader = Reader()
+    try:
+        return reader.place()
+    finally:
+        reader.close()
+
+
 class ThreadWires:
     """All plain sockets of one transport, read by one thread."""
 
@@ -39,6 +50,7 @@ class ThreadWires:
         self._reader: Reader = Reader()
         self._slots: dict[int, int] = {}  # by descriptor
         self._open: dict[int, Connection] = {}  # by slot
+        self.place = self._reader.place()
         self.doubted = False  # a stamp was of another clock than ours
         loop.add_reader(self._reader.fileno(), self._woken)
 
@@ -61,6 +73,11 @@ class ThreadWires:
         slot = self._slots.get(fd)
         if slot is not None and self._reader.look(slot):
             self._take(slot)
+
+    def look_everywhere(self) -> None:
+        for slot in list(self._open):
+            if slot in self._open and self._reader.look(slot):
+                self._take(slot)
 
     def close(self) -> None:
         self._open.clear()

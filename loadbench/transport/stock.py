@@ -18,6 +18,7 @@ class StockTransport:
 
     def __init__(self, proxy: str, *, tls: ssl.SSLContext | None = None) -> None:
         self.clock: Clock = "user"
+        self.reader_place = None
         self.lags_ns: list[int] = []
         self.round_trip_ns: int | None = None  # the proxy's would be no measure of the server's
         self.retries = 0
@@ -25,6 +26,9 @@ class StockTransport:
         self._now_ns = time.perf_counter_ns
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self._stock = httpx.AsyncHTTPTransport(proxy=httpx.Proxy(proxy), limits=limits, verify=tls or tls_context())
+
+    def look(self) -> None:
+        """Nothing: httpx reads by itself."""
 
     async def send(self, post: Post, sink: Sink, timeouts: Timeouts) -> None:
         """As `Transport.send`."""

@@ -7,22 +7,30 @@ warm-up: every request counts, on both sides. Connections are opened before.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench import machine
 from loadbench.serve import simulator
+from loadbench.transport import best_clock
 
 ROOT = Path(__file__).parents[2]
-OURS = ("loadbench", "loadbench-thread", "loadbench-user")
+LIMIT = "limit"
+"""A reader in C that keeps nothing: no client that stamps what it reads can cost much less."""
+OURS = ("loadbench-thread", "loadbench-kernel", "loadbench-user")
 PEERS = ("httpx", "httpx-raw", "aiohttp")
 MODEL = simulator.MODEL
 COMPARED = ("ttft_p50", "ttft_p99", "gap_p99", "gap_p999")
@@ -36,6 +44,7 @@ class Load:
     Attributes:
         jitter: Spread of these times.
         shortest: Answers have from so many to `tokens` tokens; unset, all have `tokens`.
+        held: The client's interpreter is held up 50 ms of each second (held.py).
     """
 
     streams: int
@@ -45,6 +54,7 @@ class Load:
     itl_ms: float = 10.0
     jitter: float = 0.0
     shortest: int | None = None
+    held: bool = False
 
     @property
     def requests(self) -> int:
@@ -103,9 +113,27 @@ class Figures:
         return None if mine is None or not truth else mine / truth - 1
 
 
-def installed(client: str) -> bool:
-    """Whether this client can run here."""
-    return client in OURS or importlib.util.find_spec(client.partition("-")[0]) is not None
+def missing(client: str) -> str | None:
+    """Why this client cannot run here; None where it can."""
+    if client == LIMIT:
+        return None if _limit() else "it takes Linux and a C compiler"
+    if client in OURS:
+        best = OURS.index(f"loadbench-{best_clock()}")
+        return None if OURS.index(client) >= best else "it does not work here: see `loadbench doctor`"
+    return None if importlib.util.find_spec(client.partition("-")[0]) is not None else "it is not installed"
+
+
+@cache
+def _limit() -> str | None:
+    """The limit reader's program, compiled for this process; None where that cannot be."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if not sys.platform.startswith("linux") or shutil.which(compiler[0]) is None:
+        return None
+    folder = tempfile.TemporaryDirectory(prefix="bench-limit-")
+    atexit.register(folder.cleanup)
+    program = str(Path(folder.name) / "limit")
+    words = [*compiler, "-O2", str(Path(__file__).with_name("limit.c")), "-o", program]
+    return program if subprocess.run(words, check=False).returncode == 0 else None
 
 
 def run(client: str, load: Load) -> Figures:
@@ -156,12 +184,12 @@ class _Watch:
             tokens=found["events"],
             truth_requests=us["ttft"]["n"],
             truth_tokens=us["gap"]["n"] + us["ttft"]["n"],
-            ms={name: found[f"{name}_ms"] for name in COMPARED},
+            ms={name: found.get(f"{name}_ms") for name in COMPARED},
             truth_ms={name: _ms(us[name.partition("_")[0]][name.partition("_")[2]]) for name in COMPARED},
             tokens_per_s=found["events"] / found["duration_s"],
             cpu_us_per_token=found["cpu_s"] / max(found["events"], 1) * 1e6,
-            peak_rss_mb=found["peak_rss_mb"],
-            merged_share=found["merged_share"],
+            peak_rss_mb=found.get("peak_rss_mb"),
+            merged_share=found.get("merged_share"),
             lag_p99_ms=found.get("lag_p99_ms"),
             cpu_share=found["cpu_s"] / found["duration_s"],
             v3=found.get("v3"),
@@ -177,9 +205,9 @@ def _ms(us: int | None) -> float | None:
 def _ours(client: str, load: Load, url: str) -> Figures:
     """The real command; what it says of itself is read from its summary.json and run.json."""
     with tempfile.TemporaryDirectory(prefix="bench-client-") as folder:
-        words = [sys.executable, "-m", "loadbench", "run", "-e", url, "-m", MODEL, "-c", str(load.streams)]
+        words = [*_python(load), "-m", "loadbench", "run", "-e", url, "-m", MODEL, "-c", str(load.streams)]
         words += ["-n", str(load.requests), "--warmup", "0", "--max-tokens", str(load.tokens), "--no-answers"]
-        words += ["--stamps", client.partition("-")[2] or "kernel"]
+        words += ["--stamps", client.partition("-")[2]]
         watch = _Watch(url)
         peak_rss_mb = None
         with _process([*words, "--json", "-o", folder]) as process:
@@ -218,10 +246,14 @@ def _doubts(summary: Mapping[str, Any], level: Mapping[str, Any]) -> Sequence[Ma
 
 
 def _peer(client: str, load: Load, url: str) -> Figures:
-    """A stock client; one that cannot keep up starts no new request after the time that the load should take."""
-    words = [sys.executable, str(Path(__file__).with_name("peers.py")), client, "--url", url, "--model", MODEL]
-    words += ["-c", str(load.streams), "-n", str(load.requests), "--max-tokens", str(load.tokens)]
-    words += ["--limit-s", str(load.lasts_s)]
+    """The limit, or a stock client, which starts no new request after the time that the load should take."""
+    if client == LIMIT:
+        port = url.partition("//")[2].partition("/")[0].rpartition(":")[2]
+        words = [_limit() or "", port, str(load.streams), str(load.requests), str(load.tokens), MODEL]
+    else:
+        words = [*_python(load), str(Path(__file__).with_name("peers.py")), client, "--url", url, "--model", MODEL]
+        words += ["-c", str(load.streams), "-n", str(load.requests), "--max-tokens", str(load.tokens)]
+        words += ["--limit-s", str(load.lasts_s)]
     found: dict[str, Any] = {}
     with _process(words) as process:
         assert process.stdin is not None
@@ -233,6 +265,10 @@ def _peer(client: str, load: Load, url: str) -> Figures:
             found = json.loads(process.stdout.readline() or b"{}")
             watch.stop()
     return watch.figures(client, load, found)
+
+
+def _python(load: Load) -> list[str]:
+    return [sys.executable, *([str(Path(__file__).with_name("held.py"))] if load.held else [])]
 
 
 @contextmanager

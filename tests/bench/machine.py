@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +57,18 @@ def cpu_name() -> str:
         import platform
 
         return platform.processor() or platform.machine()
+
+
+@contextmanager
+def crowded(processes: int) -> Iterator[None]:
+    """So many processes beside that never wait."""
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
 
 
 def peak_rss_mb(pid: int) -> float | None:

@@ -47,11 +47,11 @@ def load(rate_per_s: int, streams: int) -> Load:
     return Load(streams, ROUNDS, longest, ttft_ms=min(1000, 4 * gap_ms), itl_ms=gap_ms, jitter=0.2, shortest=shortest)
 
 
-def measured(wanted: dict[int, Sequence[int]]) -> Iterator[Row]:
+def measured(client: str, wanted: dict[int, Sequence[int]]) -> Iterator[Row]:
     """Each load in turn, slowest streams last."""
     for rate_per_s, numbers in wanted.items():
         for streams in numbers:
-            yield Row(rate_per_s, loads.run("loadbench", load(rate_per_s, streams)))
+            yield Row(rate_per_s, loads.run(client, load(rate_per_s, streams)))
 
 
 HEAD = (
