@@ -105,7 +105,7 @@ def test_pieces_that_are_read_together_say_what_each_alone_says(read: list[tuple
     results = []
     for sink in (alone, together):
         end_ns = sink.close(None, times[-1])
-        results.append((sink.result(ASK, 0, end_ns, retried=False), sink.ending, sink.choices))
+        results.append((sink.result(ASK, 0, end_ns), sink.ending, sink.choices))
     assert results[0] == results[1]
 
 
