@@ -181,6 +181,7 @@ def _names_error(document: Mapping[str, Json]) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)
 def _is_error_name(name: str) -> bool:
     return len(name) < _LONGEST_NAME and not tables.ERROR_NAMES.isdisjoint(_words(name))
 
@@ -245,6 +246,7 @@ def word_count(text: str) -> int:
 Finish = Literal["none", "ends", "goes on", "failed", "unknown"]
 
 
+@lru_cache(maxsize=1024)
 def finish(reason: str) -> Finish:
     """What a finish reason means.
 

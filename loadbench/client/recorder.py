@@ -302,7 +302,9 @@ class Recorder:
             self.choices = index + 1
         other, reasoning = "", 0
         text = delta.get("content") if delta else None
-        if not isinstance(text, str) or (len(delta) > 1 and not delta.keys() <= _PLAIN_DELTA):
+        if not delta and choice.keys().isdisjoint(("message", "text")):
+            text = ""
+        elif not isinstance(text, str) or (len(delta) > 1 and not delta.keys() <= _PLAIN_DELTA):
             ended = means != "none" or self.finish_reason is not None
             text, other, reasoning = self._message_texts(choice, delta, ended=ended)
         elif means != "none" and self.text_events > 1:
