@@ -172,8 +172,8 @@ def has_failed(state: str) -> bool:
 
 def _names_error(document: Mapping[str, Json]) -> bool:
     """Whether a field or a state of it says that it is about an error, whatever else there is."""
-    for name, value in document.items():
-        if _is_error_name(name) and _is_meant(value):
+    for name in document.keys() - tables.CHUNK_FIELDS:
+        if _is_error_name(name) and _is_meant(document[name]):
             return True
     for name in document.keys() & tables.STATES:
         if isinstance(state := document[name], str) and has_failed(state):
@@ -181,6 +181,7 @@ def _names_error(document: Mapping[str, Json]) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)
 def _is_error_name(name: str) -> bool:
     return len(name) < _LONGEST_NAME and not tables.ERROR_NAMES.isdisjoint(_words(name))
 
@@ -245,6 +246,7 @@ def word_count(text: str) -> int:
 Finish = Literal["none", "ends", "goes on", "failed", "unknown"]
 
 
+@lru_cache(maxsize=1024)
 def finish(reason: str) -> Finish:
     """What a finish reason means.
 

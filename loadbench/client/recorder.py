@@ -38,6 +38,7 @@ class Recorder:
     """
 
     several: bool = False  # whether the request is for more than one choice
+    retries: int = 0
     connect_ns: int | None = None
     sent_ns: int | None = None
     headers_ns: int | None = None
@@ -301,7 +302,9 @@ class Recorder:
             self.choices = index + 1
         other, reasoning = "", 0
         text = delta.get("content") if delta else None
-        if not isinstance(text, str) or (len(delta) > 1 and not delta.keys() <= _PLAIN_DELTA):
+        if not delta and choice.keys().isdisjoint(("message", "text")):
+            text = ""
+        elif not isinstance(text, str) or (len(delta) > 1 and not delta.keys() <= _PLAIN_DELTA):
             ended = means != "none" or self.finish_reason is not None
             text, other, reasoning = self._message_texts(choice, delta, ended=ended)
         elif means != "none" and self.text_events > 1:
@@ -495,14 +498,14 @@ class Recorder:
 
     def gaps_us(self) -> list[int]:
         """Gaps between arrivals in us, rounded so that any stretch of them sums to within 1 us of the truth."""
-        if not self._arrivals:
+        if len(self._arrivals) < 2:
             return []
         first = self._arrivals[0]
         offsets = [(at - first + 500) // 1000 for at in self._arrivals]
         return [b - a for a, b in pairwise(offsets)]
 
     def result(
-        self, ask: Ask, origin_ns: int, end_ns: int, *, retried: bool, endpoint: int = 0, secrets: Secrets = NO_SECRETS
+        self, ask: Ask, origin_ns: int, end_ns: int, *, endpoint: int = 0, secrets: Secrets = NO_SECRETS
     ) -> Result:
         """The record of it all, its marks counted from `origin_ns`.
 
@@ -545,7 +548,7 @@ class Recorder:
             words=word_count(text),
             finish_reason=self.finish_reason and one_line(secrets.hidden(self.finish_reason)),
             status=self.status,
-            retries=int(retried),
+            retries=self.retries,
             retry_of=ask.retry_of,
             endpoint=endpoint,
             unknown=secrets.hidden("; ".join(self._unknown)) or None,

@@ -292,22 +292,22 @@ class LevelRun:
 
 
 def _record(progress: Progress, result: Result, *, streamed: bool) -> None:
-    """A completed request into the level's histograms, in us; docs/metrics.md has the formulas."""
+    """What a completed request adds to the level's histograms, in us; docs/metrics.md has the formulas."""
     if result.sent_ns is None or result.first_token_ns is None or result.last_token_ns is None:
         return
-    histograms = progress.histograms
-    histograms["e2e"].record((result.last_token_ns - result.due_ns + 500) // 1000)
+    new_us = progress.new_us
+    new_us["e2e"].append((result.last_token_ns - result.due_ns + 500) // 1000)
     if not streamed:
         return
     from_sent_us = (result.first_token_ns - result.sent_ns + 500) // 1000
-    if "ttft_from_sent" in histograms:
-        histograms["ttft"].record((result.first_token_ns - result.due_ns + 500) // 1000)
-        histograms["ttft_from_sent"].record(from_sent_us)
+    if "ttft_from_sent" in progress.histograms:
+        new_us["ttft"].append((result.first_token_ns - result.due_ns + 500) // 1000)
+        new_us["ttft_from_sent"].append(from_sent_us)
     else:
-        histograms["ttft"].record(from_sent_us)
-    progress.gaps_us += result.gaps_us
+        new_us["ttft"].append(from_sent_us)
+    new_us["itl"] += result.gaps_us
     tokens = result.output_tokens if result.output_tokens is not None else result.text_events
     first = result.first_tokens or tokens * result.first_events / result.text_events
     span_ns = result.last_token_ns - result.first_token_ns
     if tokens > first and span_ns > 0:
-        histograms["tpot"].record(math.floor(span_ns / (tokens - first) / 1e3 + 0.5))
+        new_us["tpot"].append(math.floor(span_ns / (tokens - first) / 1e3 + 0.5))

