@@ -60,26 +60,24 @@ class LevelRun:
             if settings.pause is not None and self._users == self._streams:
                 self._progress.full_ns = self._now_ns()
             await self._conversation(ask, rng)
-            due_ns = await self._next_due_ns(rng)
+            due_ns = self._now_ns() if rng is None else await self._paused_ns(rng)
 
     async def _conversation(self, ask: Ask, rng: np.random.Generator | None) -> None:
         """All turns, each with the real answers before it; one that fails or is empty, or the level's end, ends it."""
         result = await self._send(ask)
         turn = 1
         while ask.prompt.turns and result.error is None and result.text.strip():
-            due_ns, turn = await self._next_due_ns(rng), turn + 1
+            turn += 1
+            due_ns = self._now_ns() if rng is None else await self._paused_ns(rng)
             if self._over(due_ns):
                 return
             ask = self._ask(due_ns, next_turn=answered(ask.prompt, result.text, turn), conversation=ask.conversation)
             result = await self._send(ask, keep=False)
 
-    async def _next_due_ns(self, rng: np.random.Generator | None) -> int:
-        """When the slot's next request is due: now, or once its user has paused."""
-        now_ns = self._now_ns()
-        pause = self._load.settings.pause
-        if pause is None or rng is None:
-            return now_ns
-        due_ns = now_ns + pause.draw_ns(rng)
+    async def _paused_ns(self, rng: np.random.Generator) -> int:
+        """When the slot's next request is due: once its user has paused."""
+        assert self._load.settings.pause is not None
+        due_ns = self._now_ns() + self._load.settings.pause.draw_ns(rng)
         if not self._ended(due_ns):
             await self._wait_until(due_ns)
         return due_ns

@@ -151,7 +151,7 @@ class RunFolder:
         for name in NO_FIELDS:
             del record[name]
         for name in SERVER_COUNTS:
-            if not is_count(record[name]):
+            if record[name] is not None and not is_count(record[name]):
                 record[name] = None
         self._raw_gaps += len(result.gaps_us)
         if self._raw_gaps > MAX_RAW_GAPS:

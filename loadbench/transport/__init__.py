@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import httpx
@@ -173,20 +173,21 @@ class Transport(httpx.AsyncBaseTransport):
         headers = [pair for pair in body.header_list if pair[0].lower() != b"content-encoding"]
         return httpx.Response(body.status, headers=headers, content=bytes(body.content), request=request)
 
-    async def send(self, post: Post, sink: Sink, timeouts: Timeouts) -> None:
-        """Send a request and feed its response to the sink; returns when that is whole.
+    def send(self, post: Post, sink: Sink, timeouts: Timeouts) -> Awaitable[None]:
+        """Send a request and feed its response to the sink; over when that is whole.
 
         Raises:
             ExchangeError: With the kind of failure.
         """
-        await self._send(post.address.origin, post.wire, sink, timeouts)
+        return self._send(post.address.origin, post.wire, sink, timeouts)
 
     async def _send(self, origin: Origin, wire: bytes, sink: Sink, timeouts: Timeouts) -> None:
         connection = self._take(origin)
         if connection is not None:
             again = connection.used
             try:
-                await self._exchange(origin, connection, wire, sink, timeouts)
+                await connection.exchange(wire, sink, timeouts)
+                self._keep(origin, connection)
                 if again:
                     self._reused.add(origin)
                 return
@@ -201,7 +202,8 @@ class Transport(httpx.AsyncBaseTransport):
         began = self._now_ns()
         connection = await self._connect(origin, timeouts)
         sink.connected(self._now_ns() - began)
-        await self._exchange(origin, connection, wire, sink, timeouts)
+        await connection.exchange(wire, sink, timeouts)
+        self._keep(origin, connection)
 
     async def reach(self, url: httpx.URL, timeouts: Timeouts) -> None:
         """Open a connection, for the first request to take.
@@ -260,10 +262,8 @@ class Transport(httpx.AsyncBaseTransport):
     def _gone(self, origin: Origin, connection: Connection) -> None:
         self._idle.get(origin, {}).pop(connection, None)
 
-    async def _exchange(
-        self, origin: Origin, connection: Connection, wire: bytes, sink: Sink, timeouts: Timeouts
-    ) -> None:
-        await connection.exchange(wire, sink, timeouts)
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        """After an exchange: for the next request, if it is fit for one."""
         self._patience.learn(origin, connection.left_at)
         # llama.cpp closes after each stream although it promises keep-alive: after a few lessons we do so first.
         if origin not in self._reused and self._died[origin] >= LESSONS:
