@@ -259,6 +259,7 @@ def test_in_open_loop_ttft_is_recorded_from_due_and_from_sent(level: Level, ms: 
     progress = Progress(level, 1, Limits(1, None, 0))
 
     record(progress, stream(queued=50, ttft=200), streamed=True)
+    progress.count()
 
     found = {name: histogram.max for name, histogram in progress.histograms.items() if name.startswith("ttft")}
     assert found == pytest.approx({name: value * 1000 for name, value in ms.items()}, rel=2e-3)

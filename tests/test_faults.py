@@ -54,6 +54,27 @@ def test_a_fault_of_tls_has_its_record(name: str, path: str, tmp_path: Path) -> 
     assert row.says in (result.error_message or "")
 
 
+@pytest.mark.parametrize(
+    ("script", "limits_s", "error"),
+    [
+        ([HOLD], (20.0, 0.2), "timeout_first_token"),
+        ([HOLD], (0.1, 0.3), "timeout_first_token"),
+        ([0.3, WHOLE, HOLD], (0.1, 20.0), None),
+    ],
+    ids=["shorter", "longer", "longer, and kept"],
+)
+def test_each_request_of_a_connection_has_its_own_deadline(
+    script: list[Step], limits_s: tuple[float, float], error: str | None
+) -> None:
+    timeouts = [seconds(first_token=limit_s) for limit_s in limits_s]
+    with serve([RECEIVE, WHOLE, RECEIVE, *script]) as server:
+        first, second = asked(server.url, next(iter(PATHS)), *timeouts)
+    took_s = (second.end_ns - (second.sent_ns or 0)) / 1e9
+
+    assert (first.error, second.error, server.connections) == (None, error, 1)
+    assert error is None or limits_s[1] <= took_s < limits_s[1] + GRACE_S
+
+
 @contextlib.contextmanager
 def openssl(context: ssl.SSLContext, beneath: bytes = b"") -> Iterator[str]:
     """The address of a server that says why it refuses, as asyncio's does not; else it begins an answer.

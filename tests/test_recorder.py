@@ -33,7 +33,7 @@ def recorded(*arrivals: tuple[int, bytes], kind: bytes = b"text/event-stream", s
     for at_ms, body in arrivals:
         recorder.body(body, at_ms * MS)
     end_ns = recorder.close(None, arrivals[-1][0] * MS)
-    return recorder.result(ASK, 0, end_ns, retried=False)
+    return recorder.result(ASK, 0, end_ns)
 
 
 def chunk(choice: object, **more: object) -> bytes:
@@ -105,7 +105,7 @@ def test_pieces_that_are_read_together_say_what_each_alone_says(read: list[tuple
     results = []
     for sink in (alone, together):
         end_ns = sink.close(None, times[-1])
-        results.append((sink.result(ASK, 0, end_ns, retried=False), sink.ending, sink.choices))
+        results.append((sink.result(ASK, 0, end_ns), sink.ending, sink.choices))
     assert results[0] == results[1]
 
 
@@ -248,7 +248,7 @@ def peak_bytes(pieces: Iterable[bytes], kind: bytes) -> tuple[int, Result]:
     for at_ns, piece in enumerate(pieces):
         sink.body(piece, at_ns)
     sink.close(None, 1 << 40)
-    result = sink.result(ASK, 0, 1 << 40, retried=False)
+    result = sink.result(ASK, 0, 1 << 40)
     return resident("VmHWM") - before, result
 
 
@@ -313,7 +313,7 @@ def test_an_answer_that_was_not_streamed_ends_when_its_last_byte_arrived() -> No
     recorder.body(whole[:9].encode(), 5 * MS)
     recorder.body(whole[9:].encode(), 40 * MS)
     end_ns = recorder.close(None, 209 * MS)  # the process had to wait for a core
-    result = recorder.result(ASK, 0, end_ns, retried=False)
+    result = recorder.result(ASK, 0, end_ns)
 
     assert (result.error, result.text) == (None, "A whole one.")
     assert (result.end_ns, result.first_token_ns, result.last_token_ns) == (40 * MS, 40 * MS, 40 * MS)

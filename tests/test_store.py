@@ -29,7 +29,7 @@ from loadbench.store import Run, folder, read, record
 from loadbench.store.files import cannot_write, hlog_works, read_info, write_atomically
 from loadbench.store.folder import RunFolder
 from loadbench.store.histogram import Histogram
-from loadbench.store.record import ERROR_KINDS, Result, Results
+from loadbench.store.record import ERROR_KINDS, Line, Result, Results
 from tests.support.streams import failed, stream
 
 LEVEL = {"id": "m@c1", "model": "m", "concurrency": 1}
@@ -830,7 +830,7 @@ json_values = st.recursive(
 
 
 @settings(max_examples=60, deadline=None)
-@given(field=st.sampled_from([*store.files.FIELDS, "later"]), value=json_values)
+@given(field=st.sampled_from([*Line.__struct_fields__, "later"]), value=json_values)
 def test_whatever_a_field_of_a_record_holds_it_is_read_or_refused(
     sound: dict[str, bytes], field: str, value: Any
 ) -> None:

@@ -27,7 +27,7 @@ from loadbench.prompts import Prompt
 from loadbench.scenario import Timeouts
 from loadbench.server import USER_AGENT, Secrets
 from loadbench.store.record import Result
-from loadbench.transport import Clock, ExchangeError, StockTransport, Transport, encode, tls_context
+from loadbench.transport import Address, Clock, ExchangeError, Post, StockTransport, Transport, tls_context
 
 __all__ = ["Ask", "Client", "Endpoint", "Parameters", "Route", "cycle"]
 
@@ -160,7 +160,8 @@ class Client:
         }
         self._parameters, self._timeouts, self._now_ns = parameters, timeouts, now_ns
         self._secrets = Secrets.of(headers)
-        self._built: dict[tuple[str, str, int], tuple[httpx.Request, bytes]] = {}
+        self._addresses: dict[tuple[str, int], Address] = {}
+        self._built: dict[tuple[str, str, int], Post] = {}
         self._in_flight: dict[int, Recorder] = {}
         self._last: Recorder | None = None
 
@@ -178,19 +179,18 @@ class Client:
         """
         await self.transport.reach(self._urls[endpoint], self._timeouts)
 
-    async def prepare(
-        self, model: str, prompt: Prompt, *, keep: bool = True, endpoint: int = 0
-    ) -> tuple[httpx.Request, bytes]:
-        """The request for a prompt, built once, and its bytes on the wire."""
-        built = self._built.get((model, prompt.id, endpoint)) if keep else None
-        if built is None:
-            body = self._parameters.body(model, prompt)
-            url = self._own_urls[endpoint].get(model, self._urls[endpoint])
-            request = httpx.Request("POST", url, headers=self._headers, content=body)
-            built = request, await encode(request)
+    def _post(self, model: str, prompt: Prompt, endpoint: int, *, keep: bool) -> Post:
+        """The request for a prompt, built once where it is kept."""
+        post = self._built.get((model, prompt.id, endpoint)) if keep else None
+        if post is None:
+            address = self._addresses.get((model, endpoint))
+            if address is None:
+                url = self._own_urls[endpoint].get(model, self._urls[endpoint])
+                address = self._addresses[model, endpoint] = Address.of(url, self._headers)
+            post = Post(address, self._parameters.body(model, prompt))
             if keep:
-                self._built[model, prompt.id, endpoint] = built
-        return built
+                self._built[model, prompt.id, endpoint] = post
+        return post
 
     async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None:
         """Make the request; `done` gets its Result exactly once, whatever happened, a cancellation included.
@@ -201,15 +201,11 @@ class Client:
         """
         recorder = self._last = Recorder(several=self._parameters.several)
         endpoint = self.endpoint_of(ask.conversation) if ask.endpoint is None else ask.endpoint
-        prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep, endpoint=endpoint)
-        extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
-        request = httpx.Request(
-            "POST", prototype.url, headers=prototype.headers, stream=prototype.stream, extensions=extensions
-        )
+        post = self._post(ask.model, ask.prompt, endpoint, keep=keep)
         failure: ExchangeError | None = None
         self._in_flight[id(recorder)] = recorder
         try:
-            await self.transport.handle_async_request(request)
+            await self.transport.send(post, recorder, self._timeouts)
         except ExchangeError as error:
             failure = error
         except BaseException:
@@ -221,8 +217,7 @@ class Client:
             failure = None  # its traceback holds this frame: a circle that only the collector of garbage would find
             if recorder.served_as is not None:
                 self._served[ask.model] = one_line(self._secrets.hidden(recorder.served_as))
-            retried = "retried" in request.extensions
-            done(recorder.result(ask, origin_ns, end_ns, endpoint=endpoint, retried=retried, secrets=self._secrets))
+            done(recorder.result(ask, origin_ns, end_ns, endpoint=endpoint, secrets=self._secrets))
 
     def endpoint_of(self, conversation: int) -> int:
         """Which endpoint's turn it is."""

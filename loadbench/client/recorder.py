@@ -38,6 +38,7 @@ class Recorder:
     """
 
     several: bool = False  # whether the request is for more than one choice
+    retries: int = 0
     connect_ns: int | None = None
     sent_ns: int | None = None
     headers_ns: int | None = None
@@ -454,7 +455,7 @@ class Recorder:
                 self.error, self.error_message = "truncated", "the answer ended within a line of JSON"
             self._documents += 1
         self.done = self.done or self._documents == 1
-        if error is None:
+        if error is None and self._stream_bytes > MAX_TEXT:  # no character took less than a byte
             try:
                 self._bound()
             except ExchangeError as too_long:
@@ -497,14 +498,14 @@ class Recorder:
 
     def gaps_us(self) -> list[int]:
         """Gaps between arrivals in us, rounded so that any stretch of them sums to within 1 us of the truth."""
-        if not self._arrivals:
+        if len(self._arrivals) < 2:
             return []
         first = self._arrivals[0]
         offsets = [(at - first + 500) // 1000 for at in self._arrivals]
         return [b - a for a, b in pairwise(offsets)]
 
     def result(
-        self, ask: Ask, origin_ns: int, end_ns: int, *, retried: bool, endpoint: int = 0, secrets: Secrets = NO_SECRETS
+        self, ask: Ask, origin_ns: int, end_ns: int, *, endpoint: int = 0, secrets: Secrets = NO_SECRETS
     ) -> Result:
         """The record of it all, its marks counted from `origin_ns`.
 
@@ -514,9 +515,17 @@ class Recorder:
         other, answer = self.texts(final=True)
         text = answer + other
 
-        def since(at_ns: int | None) -> int | None:
-            return None if at_ns is None else at_ns - origin_ns
-
+        happened = (
+            self.sent_ns,
+            self.headers_ns,
+            self.first_event_ns,
+            self.first_token_ns,
+            self.first_answer_ns,
+            self.last_token_ns,
+        )
+        sent_ns, headers_ns, first_event_ns, first_token_ns, first_answer_ns, last_token_ns = [
+            None if at_ns is None else at_ns - origin_ns for at_ns in happened
+        ]
         return Result(
             level=ask.level,
             attempt=ask.attempt,
@@ -524,13 +533,13 @@ class Recorder:
             prompt=ask.prompt.id,
             warmup=ask.warmup,
             due_ns=ask.due_ns - origin_ns,
-            sent_ns=since(self.sent_ns),
+            sent_ns=sent_ns,
             connect_ns=self.connect_ns or 0,
-            headers_ns=since(self.headers_ns),
-            first_event_ns=since(self.first_event_ns),
-            first_token_ns=since(self.first_token_ns),
-            first_answer_ns=since(self.first_answer_ns),
-            last_token_ns=since(self.last_token_ns),
+            headers_ns=headers_ns,
+            first_event_ns=first_event_ns,
+            first_token_ns=first_token_ns,
+            first_answer_ns=first_answer_ns,
+            last_token_ns=last_token_ns,
             end_ns=end_ns - origin_ns,
             gaps_us=self.gaps_us(),
             first_events=self.first_events,
@@ -547,7 +556,7 @@ class Recorder:
             words=word_count(text),
             finish_reason=self.finish_reason and one_line(secrets.hidden(self.finish_reason)),
             status=self.status,
-            retries=int(retried),
+            retries=self.retries,
             retry_of=ask.retry_of,
             endpoint=endpoint,
             unknown=secrets.hidden("; ".join(self._unknown)) or None,

@@ -146,9 +146,8 @@ class Engine:
             await self._on_tick(progress)
 
     def _count(self, progress: Progress) -> None:
-        """What is counted now and then: into their histograms what comes in great numbers; the wait for a core."""
-        gaps_us, progress.gaps_us = progress.gaps_us, []
-        progress.histograms["itl"].record_many(np.array(gaps_us, np.int64))
+        """What is counted now and then: what was measured, into its histograms; the wait for a core."""
+        progress.count()
         if lags := self._client.take_lags_ns():
             progress.histograms["client_lag"].record_many(np.array(lags, np.int64) // 1000)
         (from_ns, first), last, now = self._began_waiting, self._waited_before, self._waited()

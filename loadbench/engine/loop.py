@@ -60,26 +60,24 @@ class LevelRun:
             if settings.pause is not None and self._users == self._streams:
                 self._progress.full_ns = self._now_ns()
             await self._conversation(ask, rng)
-            due_ns = await self._next_due_ns(rng)
+            due_ns = self._now_ns() if rng is None else await self._paused_ns(rng)
 
     async def _conversation(self, ask: Ask, rng: np.random.Generator | None) -> None:
         """All turns, each with the real answers before it; one that fails or is empty, or the level's end, ends it."""
         result = await self._send(ask)
         turn = 1
         while ask.prompt.turns and result.error is None and result.text.strip():
-            due_ns, turn = await self._next_due_ns(rng), turn + 1
+            turn += 1
+            due_ns = self._now_ns() if rng is None else await self._paused_ns(rng)
             if self._over(due_ns):
                 return
             ask = self._ask(due_ns, next_turn=answered(ask.prompt, result.text, turn), conversation=ask.conversation)
             result = await self._send(ask, keep=False)
 
-    async def _next_due_ns(self, rng: np.random.Generator | None) -> int:
-        """When the slot's next request is due: now, or once its user has paused."""
-        now_ns = self._now_ns()
-        pause = self._load.settings.pause
-        if pause is None or rng is None:
-            return now_ns
-        due_ns = now_ns + pause.draw_ns(rng)
+    async def _paused_ns(self, rng: np.random.Generator) -> int:
+        """When the slot's next request is due: once its user has paused."""
+        assert self._load.settings.pause is not None
+        due_ns = self._now_ns() + self._load.settings.pause.draw_ns(rng)
         if not self._ended(due_ns):
             await self._wait_until(due_ns)
         return due_ns
@@ -292,22 +290,22 @@ class LevelRun:
 
 
 def _record(progress: Progress, result: Result, *, streamed: bool) -> None:
-    """A completed request into the level's histograms, in us; docs/metrics.md has the formulas."""
+    """What a completed request adds to the level's histograms, in us; docs/metrics.md has the formulas."""
     if result.sent_ns is None or result.first_token_ns is None or result.last_token_ns is None:
         return
-    histograms = progress.histograms
-    histograms["e2e"].record((result.last_token_ns - result.due_ns + 500) // 1000)
+    new_us = progress.new_us
+    new_us["e2e"].append((result.last_token_ns - result.due_ns + 500) // 1000)
     if not streamed:
         return
     from_sent_us = (result.first_token_ns - result.sent_ns + 500) // 1000
-    if "ttft_from_sent" in histograms:
-        histograms["ttft"].record((result.first_token_ns - result.due_ns + 500) // 1000)
-        histograms["ttft_from_sent"].record(from_sent_us)
+    if "ttft_from_sent" in progress.histograms:
+        new_us["ttft"].append((result.first_token_ns - result.due_ns + 500) // 1000)
+        new_us["ttft_from_sent"].append(from_sent_us)
     else:
-        histograms["ttft"].record(from_sent_us)
-    progress.gaps_us += result.gaps_us
+        new_us["ttft"].append(from_sent_us)
+    new_us["itl"] += result.gaps_us
     tokens = result.output_tokens if result.output_tokens is not None else result.text_events
     first = result.first_tokens or tokens * result.first_events / result.text_events
     span_ns = result.last_token_ns - result.first_token_ns
     if tokens > first and span_ns > 0:
-        histograms["tpot"].record(math.floor(span_ns / (tokens - first) / 1e3 + 0.5))
+        new_us["tpot"].append(math.floor(span_ns / (tokens - first) / 1e3 + 0.5))

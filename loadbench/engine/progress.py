@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from loadbench.scenario import Level
 from loadbench.store.histogram import Histogram
@@ -61,7 +63,8 @@ class Progress:
     last_issue_ns: int | None = None
     workers: list[dict[str, object]] | None = None  # of a level in shares: what became of each
     incomplete: str | None = None  # why a part of the load is missing
-    gaps_us: list[int] = field(default_factory=list)  # not in their histogram yet: a call for each request takes 60 us
+    # By histogram, in us, what is not in it yet: one by one, the values of a request take as long as a tenth of it.
+    new_us: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     histograms: dict[str, Histogram] = field(
         default_factory=lambda: {
             name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag", "client_wait")
@@ -72,6 +75,12 @@ class Progress:
         if self.level.request_rate_per_s is not None:
             # TTFT counts from when a request was due, as in reports: waiting in the client is no gift to the server.
             self.histograms["ttft_from_sent"] = Histogram()
+
+    def count(self) -> None:
+        """Put into the histograms what has been measured since the last call."""
+        new_us, self.new_us = self.new_us, defaultdict(list)
+        for name, values in new_us.items():
+            self.histograms[name].record_many(np.array(values, np.int64))
 
 
 def rounded(value: float | None, digits: int, per: float = 1) -> float | None:

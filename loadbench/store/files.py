@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-import msgspec
 import orjson
 
 from loadbench.errors import StoreError, UsageError
 from loadbench.scenario.files import check_regular, open_file
-from loadbench.store.record import Json, Result
+from loadbench.store.record import Json
 from loadbench.store.schema import Part, check_run
 from loadbench.text import printable
 
@@ -28,8 +27,8 @@ SCHEMA = 1
 # Of a file of lines: a longer one is none of ours, and is not read into memory.
 LARGEST_LINE_BYTES = 64 * 1024 * 1024
 TOO_LONG = b"(a line that is too long)"
-# Of a record in requests.jsonl; the text goes to answers.jsonl.
-FIELDS = tuple(field.name for field in msgspec.structs.fields(Result) if field.name not in ("text", "retry_after_s"))
+# Of a `Result`, what is no field in requests.jsonl; the text goes to answers.jsonl.
+NO_FIELDS = ("text", "retry_after_s")
 # Fields of a record that hold what a server said: a number that cannot be true is as none.
 SERVER_COUNTS = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "status")
 # Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,

@@ -1,8 +1,7 @@
 """The measured path: an httpx transport that hands body bytes to a sink with the time they arrived.
 
-A request carries its sink in ``request.extensions["sink"]`` and its time-outs in ``["timeouts"]``; without a sink the
-body is collected, so that any httpx client can use this transport. `StockTransport` puts the same face on stock
-httpx, for proxies.
+`Transport.send` is the way of a benchmark's requests; those of an httpx client go the same way, to a sink that collects
+their bodies. `StockTransport` puts the same face on stock httpx, for proxies.
 
 Source: docs/measuring.md; on the same law stock httpx reports a TTFT a hundred times too long at 512 streams.
 """
@@ -15,7 +14,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import httpx
@@ -26,13 +25,17 @@ from loadbench.transport.connection import Connection, tls_context
 from loadbench.transport.exchange import (
     LESSONS,
     RETRY_NS,
+    Address,
     Clock,
     Ending,
     ExchangeError,
     Headers,
     Origin,
     Patience,
+    Post,
     Sink,
+    head_of,
+    origin_of,
     os_error,
 )
 from loadbench.transport.reader import ThreadWires, reader_built, reader_place
@@ -40,10 +43,12 @@ from loadbench.transport.stock import StockTransport
 from loadbench.transport.wire import KernelWires, UserWire, Wires, kernel_stamps_work, raise_file_limit
 
 __all__ = [
+    "Address",
     "Clock",
     "Ending",
     "ExchangeError",
     "Headers",
+    "Post",
     "Sink",
     "StockTransport",
     "Transport",
@@ -76,6 +81,7 @@ class Body:
     def __init__(self) -> None:
         self.first_token_ns: int | None = None
         self.ending: Ending | None = None
+        self.retries = 0
         self.status = 0
         self.header_list: Headers = []
         self.content = bytearray()
@@ -159,19 +165,32 @@ class Transport(httpx.AsyncBaseTransport):
         return reader.place if isinstance(reader, ThreadWires) else None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        origin = _origin(url)
-        timeouts = request.extensions.get("timeouts") or Timeouts()
-        sink: Sink = request.extensions.get("sink") or Body()
-        wire = request.extensions.get("wire") or await encode(request)
+        """The request of an httpx client: its body is collected."""
+        body = Body()
+        wire = b"%s\r\n%s" % (head_of(request), await request.aread())
+        await self._send(origin_of(request.url), wire, body, Timeouts())
+        # The body was decoded on its way; a header that says otherwise would have httpx decode it again.
+        headers = [pair for pair in body.header_list if pair[0].lower() != b"content-encoding"]
+        return httpx.Response(body.status, headers=headers, content=bytes(body.content), request=request)
+
+    def send(self, post: Post, sink: Sink, timeouts: Timeouts) -> Awaitable[None]:
+        """Send a request and feed its response to the sink; over when that is whole.
+
+        Raises:
+            ExchangeError: With the kind of failure.
+        """
+        return self._send(post.address.origin, post.wire, sink, timeouts)
+
+    async def _send(self, origin: Origin, wire: bytes, sink: Sink, timeouts: Timeouts) -> None:
         connection = self._take(origin)
         if connection is not None:
             again = connection.used
             try:
-                await self._exchange(origin, connection, wire, sink, timeouts)
+                await connection.exchange(wire, sink, timeouts)
+                self._keep(origin, connection)
                 if again:
                     self._reused.add(origin)
-                return _response(sink, request)
+                return
             except ExchangeError as error:
                 # The server closed an idle connection while our request was on its way: not the request's failure.
                 late = self._now_ns() - connection.began_ns > RETRY_NS
@@ -179,12 +198,12 @@ class Transport(httpx.AsyncBaseTransport):
                     raise
                 self.retries += 1
                 self._died[origin] += 1
-                request.extensions["retried"] = True
+                sink.retries += 1
         began = self._now_ns()
         connection = await self._connect(origin, timeouts)
         sink.connected(self._now_ns() - began)
-        await self._exchange(origin, connection, wire, sink, timeouts)
-        return _response(sink, request)
+        await connection.exchange(wire, sink, timeouts)
+        self._keep(origin, connection)
 
     async def reach(self, url: httpx.URL, timeouts: Timeouts) -> None:
         """Open a connection, for the first request to take.
@@ -192,12 +211,12 @@ class Transport(httpx.AsyncBaseTransport):
         Raises:
             ExchangeError: None can be opened.
         """
-        origin = _origin(url)
+        origin = origin_of(url)
         self._give(origin, await self._connect(origin, timeouts))
 
     async def warm(self, url: httpx.URL, connections: int, timeouts: Timeouts) -> None:
         """Open connections ahead of need, until `connections` are idle, or one fails: the requests will meet that."""
-        origin = _origin(url)
+        origin = origin_of(url)
         missing = connections - len(self._idle.get(origin, ()))
         gate = asyncio.Semaphore(_CONNECTING)
         failed = False
@@ -232,21 +251,19 @@ class Transport(httpx.AsyncBaseTransport):
         idle = self._idle.get(origin)
         while idle:
             connection, _ = idle.popitem()
-            connection.on_idle_close = None
             connection.look()
             if not connection.closed:
                 return connection
         return None
 
     def _give(self, origin: Origin, connection: Connection) -> None:
-        idle = self._idle.setdefault(origin, {})
-        connection.on_idle_close = lambda closed: idle.pop(closed, None)
-        idle[connection] = None
+        self._idle.setdefault(origin, {})[connection] = None
 
-    async def _exchange(
-        self, origin: Origin, connection: Connection, wire: bytes, sink: Sink, timeouts: Timeouts
-    ) -> None:
-        await connection.exchange(wire, sink, timeouts, partial(self._patience.seconds, origin))
+    def _gone(self, origin: Origin, connection: Connection) -> None:
+        self._idle.get(origin, {}).pop(connection, None)
+
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        """After an exchange: for the next request, if it is fit for one."""
         self._patience.learn(origin, connection.left_at)
         # llama.cpp closes after each stream although it promises keep-alive: after a few lessons we do so first.
         if origin not in self._reused and self._died[origin] >= LESSONS:
@@ -272,6 +289,8 @@ class Transport(httpx.AsyncBaseTransport):
             if connection is not None:
                 connection.close()
             raise
+        connection.patience = partial(self._patience.seconds, origin)
+        connection.on_idle_close = partial(self._gone, origin)
         return connection
 
     async def _open(self, host: str, port: int, *, threaded: bool) -> Connection:
@@ -321,26 +340,3 @@ class Transport(httpx.AsyncBaseTransport):
                 sock.close()
                 raise
         raise failure or ExchangeError("dns", f"no address for {host}")
-
-
-def _origin(url: httpx.URL) -> Origin:
-    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
-
-
-async def encode(request: httpx.Request) -> bytes:
-    """A request's bytes, head and body."""
-    body = await request.aread()
-    head = b"%s %s HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)
-    return b"%s%s\r\n%s" % (head, b"".join(b"%s: %s\r\n" % pair for pair in request.headers.raw), body)
-
-
-_READ = httpx.Response(200)
-"""What a request with a sink of its own returns: the sink has read it all, status and headers too."""
-
-
-def _response(sink: Sink, request: httpx.Request) -> httpx.Response:
-    if isinstance(sink, Body):
-        # The body was decoded on its way; a header that says otherwise would have httpx decode it again.
-        headers = [pair for pair in sink.header_list if pair[0].lower() != b"content-encoding"]
-        return httpx.Response(sink.status, headers=headers, content=bytes(sink.content), request=request)
-    return _READ

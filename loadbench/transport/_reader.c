@@ -6,7 +6,8 @@
  * reached. What it does not understand it hands over at once: the judge of HTTP is the parser in connection.py, which
  * reads the same bytes.
  *
- * One mutex guards all that is shared. It is held for one recvmsg at most, and never while Python objects are made.
+ * One mutex guards all that is shared. The thread holds it for one recvmsg, `look` until its socket is empty or full, and nobody
+ * while Python objects are made: then Python may collect garbage, whose finalizers may call any method here, close too.
  */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
@@ -37,10 +38,10 @@ enum {
     BATCH = 64,                 /* events of one epoll_wait */
     MOST_BYTES = 1 << 20,       /* unread by Python, of one connection: then its socket waits */
     MOST_SEGMENTS = 1 << 14,
-    KEPT_BYTES = 1 << 16,       /* a larger buffer is not kept for the next response */
+    KEPT_BYTES = 1 << 16,       /* larger buffers, of bytes and of segments, are not kept for the next response */
     LINE_BYTES = 128,           /* of a header line: those that matter are shorter, or are handed over at once */
 };
-static const size_t MOST_TOTAL = (size_t)256 << 20; /* unread of all connections, but for one read of each */
+static const size_t MOST_TOTAL = (size_t)256 << 20; /* unread of all connections, its segments too, but for one read of each */
 static const int64_t SWEEP_NS = 200000000;
 /* Woken twice within this, the thread lets so much time pass before it reads again: some of what comes at over 10,000
  * reads a second is then read in one go, which costs it a third less, and the server fewer interruptions. No stamp changes
@@ -297,6 +298,11 @@ static void over(Reader *r, uint32_t slot, int error) {
     queue(r, slot);
 }
 
+/* Its part of `total`. */
+static size_t held(const Conn *c) {
+    return c->n + c->segments_n * sizeof(Segment);
+}
+
 /* Room for n bytes and a segment more; never more than MOST_BYTES + READ_BYTES, as a full connection is not read. */
 static bool grow(Conn *c, size_t n) {
     if (c->n + n > c->capacity) {
@@ -362,7 +368,7 @@ static bool read_once(Reader *r, uint32_t slot) {
     int64_t stamp = 0, now;
     for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h; h = CMSG_NXTHDR(&message, h)) {
         struct timespec t;
-        if (h->cmsg_level != SOL_SOCKET || h->cmsg_len < CMSG_LEN(sizeof t)) continue;
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SO_TIMESTAMPNS || h->cmsg_len < CMSG_LEN(sizeof t)) continue;
         memcpy(&t, CMSG_DATA(h), sizeof t);
         stamp = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
     }
@@ -375,7 +381,7 @@ static bool read_once(Reader *r, uint32_t slot) {
     }
     memcpy(c->bytes + c->n, r->scratch, (size_t)n);
     c->n += (uint32_t)n;
-    r->total += (size_t)n;
+    r->total += (size_t)n + sizeof(Segment);
     c->segments[c->segments_n++] = (Segment){at, now - at, c->n};
     frame(&c->frame, r->scratch, (size_t)n);
     if (c->plain_from == UNKNOWN && c->frame.state == SIZE && !c->frame.length && !c->frame.bare && !c->frame.coded) {
@@ -430,6 +436,7 @@ static void *run(void *argument) {
             wait_ms = left > 0 ? (int)(left / 1000000) + 1 : 0;
         }
         int n = epoll_wait(r->epoll, events, BATCH, wait_ms);
+        if (n < 0 && errno != EINTR) return NULL; /* somebody closed what is ours: no reason to spin */
         int64_t woke_before_at = woke_at;
         woke_at = now_ns(CLOCK_MONOTONIC);
         for (int i = 0; i < n; i++) {
@@ -465,6 +472,7 @@ static void stop_thread(Reader *r) {
     if (r->wake >= 0) close(r->wake);
     if (r->stop >= 0) close(r->stop);
     r->epoll = r->wake = r->stop = -1;
+    if (!ours) return; /* the thread may have been amid a change as the process forked: the child leaves it all alone */
     for (uint32_t slot = 0; slot < r->conns_used; slot++) {
         free(r->conns[slot].bytes);
         free(r->conns[slot].segments);
@@ -486,7 +494,7 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     pthread_mutexattr_t inherits; /* who holds it gets the place of who waits for it */
     pthread_mutexattr_init(&inherits);
     pthread_mutexattr_setprotocol(&inherits, PTHREAD_PRIO_INHERIT);
-    pthread_mutex_init(&r->mutex, &inherits);
+    if (pthread_mutex_init(&r->mutex, &inherits)) pthread_mutex_init(&r->mutex, NULL); /* a kernel without inheritance */
     pthread_mutexattr_destroy(&inherits);
     r->epoll = epoll_create1(EPOLL_CLOEXEC);
     r->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -593,6 +601,7 @@ static PyObject *reader_open(Reader *r, PyObject *fileno) {
         }
         r->conns[slot] = (Conn){.fd = (int)fd, .generation = generation + 1, .queued = queued, .plain_from = UNKNOWN};
         poll_on(r, slot);
+        tell(r);
     }
     pthread_mutex_unlock(&r->mutex);
     if (!room) return PyErr_NoMemory();
@@ -603,7 +612,7 @@ static PyObject *reader_forget(Reader *r, PyObject *slot) {
     Conn *c = locked(r, slot);
     if (!c) return NULL;
     poll_off(r, c);
-    r->total -= c->n;
+    r->total -= held(c);
     char *bytes = c->bytes;
     Segment *segments = c->segments;
     c->bytes = NULL;
@@ -623,7 +632,7 @@ static PyObject *reader_begin(Reader *r, PyObject *args) {
     Conn *c = locked(r, slot);
     if (!c) return NULL;
     memset(&c->frame, 0, sizeof c->frame);
-    c->frame.state = HEAD;
+    c->frame.state = c->segments_n ? ODD : HEAD; /* bytes that nobody asked for come first: the parser begins with them */
     c->eager = eager;
     c->plain_from = UNKNOWN;
     pthread_mutex_unlock(&r->mutex);
@@ -659,7 +668,11 @@ static PyObject *reader_ready(Reader *r, PyObject *number) {
         pthread_mutex_unlock(&r->mutex);
     }
     PyObject *list = PyList_New(n);
-    for (uint32_t i = 0; list && i < n; i++) PyList_SetItem(list, i, PyLong_FromUnsignedLong(found[i]));
+    for (uint32_t i = 0; list && i < n; i++) {
+        PyObject *slot = PyLong_FromUnsignedLong(found[i]);
+        if (!slot) Py_CLEAR(list);
+        else PyList_SetItem(list, i, slot);
+    }
     return list;
 }
 
@@ -739,7 +752,7 @@ static PyObject *reader_take(Reader *r, PyObject *slot) {
     uint32_t plain_from = c->plain_from;
     bool ended = c->ended, plain = plain_from < NEVER;
     int error = c->error;
-    r->total -= c->n;
+    r->total -= held(c);
     c->bytes = NULL;
     c->segments = NULL;
     c->n = c->capacity = c->segments_n = c->segments_capacity = 0;
@@ -750,11 +763,12 @@ static PyObject *reader_take(Reader *r, PyObject *slot) {
     if (parts) found = ended ? Py_BuildValue("Ni", parts, error) : Py_BuildValue("NO", parts, Py_None);
 
     pthread_mutex_lock(&r->mutex);
-    c = &r->conns[number];
-    if (c->fd >= 0 && c->generation == generation) {
+    c = number < r->conns_used ? &r->conns[number] : NULL; /* the reader may be closed, the connection forgotten */
+    if (c && c->fd >= 0 && c->generation == generation) {
         /* It counts the segments of the next take, and may have been found since. */
         if (plain_from != UNKNOWN) c->plain_from = plain ? 0 : NEVER;
-        if (!c->bytes && !c->segments && capacity <= KEPT_BYTES) {
+        bool small = capacity <= KEPT_BYTES && segments_capacity * sizeof *segments <= KEPT_BYTES;
+        if (!c->bytes && !c->segments && small) {
             c->bytes = bytes;
             c->segments = segments;
             c->capacity = capacity;

@@ -48,15 +48,18 @@ class Connection:
     began_ns: int = 0  # of the present exchange, else of the last one
     arrival_ns: int = 0  # of the last bytes
     stamp: int = 0  # the kernel's, of the last bytes; 0 where there is none
-    on_idle_close: Callable[[Connection], None] | None = None
+    on_idle_close: Callable[[Connection], object] | None = None
+    # How many seconds an answer that is over may wait for what follows it. If that does not come, the exchange returns
+    # all the same, and the connection is closed.
+    patience: Callable[[Ending], float] = lambda ending: 0.0
     # How it ended, if it did before anything was asked of it; no exception, which would hold its frames.
     _unasked: tuple[ErrorKind, str] = ("reset", "the server closed the connection before anything was asked of it")
     _parser: httptools.HttpResponseParser | None = None
     _sink: Sink | None = None
     _timeouts: Timeouts = field(init=False)
-    _patience: Callable[[Ending], float] = field(init=False)
     _waiter: asyncio.Future[None] | None = None
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None  # of this exchange or one before: to begin one for each takes 3 us
+    _timer_ns: int = 0  # when it ends
     _ending: Ending | None = None  # the sink's, as it was last seen
     _grace: asyncio.TimerHandle | None = None  # until the connection is left
     _headers: Headers = field(default_factory=list)
@@ -84,25 +87,21 @@ class Connection:
         finally:
             self._handshake = None
 
-    async def exchange(
-        self, request: bytes, sink: Sink, timeouts: Timeouts, patience: Callable[[Ending], float] = lambda ending: 0.0
-    ) -> None:
+    async def exchange(self, request: bytes, sink: Sink, timeouts: Timeouts) -> None:
         """Send a request's bytes and feed its response to the sink; returns when the response is whole.
 
-        Args:
-            patience: How many seconds an answer that is over may wait for what follows it. If that does not come, the
-                exchange returns all the same, and the connection is closed.
         Raises:
             ExchangeError: With the kind of failure. The connection is then closed.
         """
         assert self.wire is not None
-        self.look()
+        if not self.used:  # one that was kept was looked at as it was taken
+            self.look()
         self.began_ns = self._now_ns()
         self.heard = False  # first: a connection that closed just now was heard in the last exchange, not in this one
         if self.closed:
             raise ExchangeError(*self._unasked)
         self._parser = httptools.HttpResponseParser(self)
-        self._sink, self._timeouts, self._patience = sink, timeouts, patience
+        self._sink, self._timeouts = sink, timeouts
         self._ending = self.left_at = None
         self._reset_message()
         self._bare_bytes = 0
@@ -117,9 +116,9 @@ class Connection:
                 self._tls.write(request)
                 request = self._outgoing.read()
             # Where bodies do not end as answers do, only who reads each event knows when an answer is over.
-            self.wire.begin(eager=not (patience("usage") and patience("end")))
+            self.wire.begin(eager=not (self.patience("usage") and self.patience("end")))
             self._send(request)
-            self._watch()
+            self._wake(min(timeouts.first_token, timeouts.idle, timeouts.total), self.began_ns)
             await self._waiter
         except BaseException:
             if not self.closed:
@@ -129,10 +128,9 @@ class Connection:
         finally:
             # The parser holds this connection, and this the parser: a circle once the connection is closed.
             self._sink = self._waiter = self._parser = None
-            for timer in (self._timer, self._grace):
-                if timer is not None:
-                    timer.cancel()
-            self._timer = self._grace = None
+            if self._grace is not None:
+                self._grace.cancel()
+                self._grace = None
         if not self.reusable or self.wire.unsent:  # a server may refuse a request before it has read it all
             self.close()
 
@@ -144,6 +142,9 @@ class Connection:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             if self.wire is not None:
                 self.wire.close()
 
@@ -275,7 +276,7 @@ class Connection:
             self._grace.cancel()
             self._grace = None
         if self._ending is not None:
-            self._grace = self._loop.call_later(self._patience(self._ending), self._leave)
+            self._grace = self._loop.call_later(self.patience(self._ending), self._leave)
 
     def _leave(self) -> None:
         ending = self._ending
@@ -306,9 +307,9 @@ class Connection:
         status = self._parser.get_status_code()
         if status < 200:
             return
-        names = {name.lower() for name, _ in self._headers}
+        names = [name.lower() for name, _ in self._headers]
         self._body_ends_at_close = b"content-length" not in names and b"transfer-encoding" not in names
-        self._inflate = inflater(self._headers)
+        self._inflate = inflater(self._headers) if b"content-encoding" in names else None
         self._sink.headers(self.arrival_ns, status, self._headers)
 
     def on_body(self, data: bytes) -> None:
@@ -330,8 +331,17 @@ class Connection:
 
     # -- time-outs
 
+    def _wake(self, after_s: float, now_ns: int) -> None:
+        """Have `_check` called by then."""
+        at_ns = now_ns + round(after_s * 1e9)
+        if self._timer is not None:
+            if self._timer_ns <= at_ns:
+                return
+            self._timer.cancel()
+        self._timer, self._timer_ns = self._loop.call_later(after_s, self._check), at_ns
+
     def _watch(self) -> None:
-        """One lazy timer an exchange: it looks whether a deadline passed, else sleeps until the next one."""
+        """Whether a deadline has passed; else it is looked at again by when one may have."""
         sink, limits = self._sink, self._timeouts
         if sink is None:
             return
@@ -348,10 +358,12 @@ class Connection:
             self._fail(ExchangeError(kind, f"{kind.removeprefix('timeout_').replace('_', ' ')}: over {limit:g} s"))
         else:
             # The first token may come at any time, and idleness counts from then on.
-            wait_s = min((at - now) / 1e9, limits.idle)
-            self._timer = self._loop.call_later(wait_s, self._check)
+            self._wake(min((at - now) / 1e9, limits.idle), now)
 
     def _check(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
         self.look()  # the deadlines depend on what has arrived
         if self._waiter is not None and not self._waiter.done():
             self._watch()

@@ -10,10 +10,10 @@ import httpx
 
 from loadbench.scenario import Timeouts
 from loadbench.transport.connection import tls_context
-from loadbench.transport.exchange import RETRY_NS, Clock, Ending, ExchangeError, Patience, Sink, inflater
+from loadbench.transport.exchange import RETRY_NS, Clock, Ending, ExchangeError, Patience, Post, Sink, inflater
 
 
-class StockTransport(httpx.AsyncBaseTransport):
+class StockTransport:
     """Stock httpx behind the same face, for proxies: user-space stamps, and the client's lag in every one of them."""
 
     def __init__(self, proxy: str, *, tls: ssl.SSLContext | None = None) -> None:
@@ -30,22 +30,22 @@ class StockTransport(httpx.AsyncBaseTransport):
     def look(self) -> None:
         """Nothing: httpx reads by itself."""
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, post: Post, sink: Sink, timeouts: Timeouts) -> None:
+        """As `Transport.send`."""
+        request = httpx.Request("POST", post.address.url, headers=post.address.headers, content=post.content)
         began_ns = self._now_ns()
         try:
-            return await self._exchange(request)
+            return await self._exchange(request, sink, timeouts)
         except ExchangeError as error:
             # As in Transport: a kept connection that the other side had closed is not the request's failure.
             late = self._now_ns() - began_ns > RETRY_NS
             if late or error.kind not in ("reset", "protocol") or request.extensions.get("heard"):
                 raise
         self.retries += 1
-        request.extensions["retried"] = True
-        return await self._exchange(request)
+        sink.retries += 1
+        await self._exchange(request, sink, timeouts)
 
-    async def _exchange(self, request: httpx.Request) -> httpx.Response:
-        sink: Sink = request.extensions["sink"]
-        timeouts: Timeouts = request.extensions["timeouts"]
+    async def _exchange(self, request: httpx.Request, sink: Sink, timeouts: Timeouts) -> None:
         loop = asyncio.get_running_loop()
         began, set_up = loop.time(), self._now_ns()
 
@@ -82,7 +82,7 @@ class StockTransport(httpx.AsyncBaseTransport):
         except TimeoutError:
             if ending is not None:
                 self._patience.learn(origin, ending)
-                return httpx.Response(response.status_code, request=request)
+                return
             if loop.time() - began >= timeouts.total:
                 raise ExchangeError("timeout_total", f"total: over {timeouts.total:g} s") from None
             if sink.first_token_ns is None:
@@ -96,7 +96,6 @@ class StockTransport(httpx.AsyncBaseTransport):
             raise ExchangeError("truncated" if sink.first_token_ns else "protocol", str(error)) from error
         except httpx.NetworkError as error:
             raise ExchangeError("reset", str(error)) from error
-        return httpx.Response(response.status_code, request=request)
 
     async def reach(self, url: httpx.URL, timeouts: Timeouts) -> None:
         """Nothing: whether the proxy reaches it, requests will tell."""

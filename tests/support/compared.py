@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from loadbench.store.files import FIELDS
+from loadbench.store.files import NO_FIELDS
 from loadbench.store.record import Result
 from tests.support.streams import facts, failed, stream
 
@@ -85,4 +85,5 @@ def folder(
 
 
 def _lines(results: Iterable[Result]) -> list[str]:
-    return [json.dumps({name: getattr(result, name) for name in FIELDS}) + "\n" for result in results]
+    fields = [name for name in Result.__struct_fields__ if name not in NO_FIELDS]
+    return [json.dumps({name: getattr(result, name) for name in fields}) + "\n" for result in results]

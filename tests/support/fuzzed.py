@@ -42,7 +42,7 @@ def result(sink: Recorder) -> Result:
     from tests.support.asking import PROMPT
 
     asked = Ask("l", 1, 0, "m", PROMPT, warmup=False, due_ns=0)
-    return structs.replace(sink.result(asked, 0, NOW_NS, retried=False), merged_arrivals=0)
+    return structs.replace(sink.result(asked, 0, NOW_NS), merged_arrivals=0)
 
 
 def recorded(chunks: Sequence[bytes], status: int = 200) -> Result:

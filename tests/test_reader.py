@@ -1,0 +1,304 @@
+"""The reader thread itself, as a hostile caller and a hostile server would have it: bounds, forks, shutdown."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from loadbench.transport import reader_built
+
+if TYPE_CHECKING:
+    from loadbench.transport._reader import Reader
+
+pytestmark = pytest.mark.skipif(not reader_built(), reason="no C compiler here, or another system than Linux")
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNK = b"5\r\nhello\r\n"
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    from loadbench.transport._reader import Reader
+
+    reader = Reader()
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Ours, which the reader reads, and the server's."""
+    near, far = socket.socketpair()
+    with near, far:
+        yield near, far
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def threads() -> list[Path]:
+    """Of readers, in this process."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if (task / "comm").read_text() == "loadbench-read\n":
+                found.append(task)
+    return found
+
+
+# -- what is asked of it
+
+
+def test_a_closed_reader_refuses_all_and_is_closed_again(reader: Reader, pair: Pair) -> None:
+    slot = reader.open(pair[0].fileno())
+    reader.close()
+    reader.close()
+
+    assert (reader.fileno(), reader.ready(64)) == (-1, [])
+    for call in (reader.look, reader.take, reader.forget, reader.open):
+        with pytest.raises(ValueError, match="reader"):
+            call(slot)
+    with pytest.raises(ValueError, match="reader"):
+        reader.begin(slot, False)
+
+
+@pytest.mark.parametrize("slot", [1, 63, 64, 2**32 - 1, 2**32, 2**63])
+def test_a_slot_that_is_not_open_is_refused(slot: int, reader: Reader, pair: Pair) -> None:
+    reader.open(pair[0].fileno())
+
+    for call in (reader.look, reader.take, reader.forget):
+        with pytest.raises(ValueError, match="no open connection"):
+            call(slot)
+
+
+MEANWHILE: dict[str, Callable[[Reader, int, int], object]] = {
+    "close": lambda reader, slot, fd: reader.close(),
+    "forget": lambda reader, slot, fd: reader.forget(slot),
+    "reopen": lambda reader, slot, fd: (reader.forget(slot), reader.open(fd)),
+    "take": lambda reader, slot, fd: reader.take(slot),
+    "more": lambda reader, slot, fd: [reader.open(fd) for _ in range(200)],
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_a_finalizer_may_call_the_reader_while_it_hands_over(what: str, reader: Reader, pair: Pair) -> None:
+    near, far = pair
+    slot = reader.open(near.fileno())
+    far.sendall(b"x" * 1000)
+    assert reader.look(slot)
+
+    def collected(phase: str, info: object) -> None:
+        if collected in gc.callbacks:
+            gc.callbacks.remove(collected)
+            MEANWHILE[what](reader, slot, near.fileno())
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(collected)
+    gc.set_threshold(1)
+    try:
+        (pieces, *_), ended = reader.take(slot)
+    finally:
+        gc.set_threshold(*thresholds)
+        if collected in gc.callbacks:
+            gc.callbacks.remove(collected)
+
+    assert (pieces, ended) == ([b"x" * 1000], None)
+
+
+def test_a_slot_that_is_ready_as_it_is_forgotten_and_used_again_is_ready_once(reader: Reader, pair: Pair) -> None:
+    for _ in range(100):
+        slot = reader.open(pair[0].fileno())
+        pair[1].sendall(b"x")
+        assert (slot, reader.look(slot)) == (0, True)
+        reader.forget(slot)
+
+    assert reader.open(pair[0].fileno()) == 0
+    assert reader.ready(64) == [0]
+
+
+def test_what_cannot_be_polled_has_ended_and_python_wakes(reader: Reader, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        slot = reader.open(file.fileno())
+
+        assert select.select([reader.fileno()], [], [], 0)[0] == [reader.fileno()]
+        assert reader.ready(64) == [slot]
+        assert reader.take(slot) == (([], [], [], 0, 0), 1)  # EPERM
+
+
+def test_bytes_before_the_request_are_the_parsers_and_so_is_all_behind_them(reader: Reader, pair: Pair) -> None:
+    near, far = pair
+    slot = reader.open(near.fileno())
+    far.sendall(b"HTTP/1.1 100 Continue\r\n")
+    assert reader.look(slot)
+    reader.begin(slot, False)
+    for piece in (CHUNKED, CHUNK):
+        far.sendall(piece)
+        assert reader.look(slot)
+
+    (pieces, _, _, first, last), ended = reader.take(slot)
+
+    assert (b"".join(pieces), first, last) == (b"HTTP/1.1 100 Continue\r\n" + CHUNKED + CHUNK, 3, 3)
+    assert ended is None
+
+
+# -- what it may cost
+
+
+def test_a_server_that_floods_waits_at_a_mebibyte_until_python_has_read(reader: Reader, pair: Pair) -> None:
+    near, far = pair
+    slot = reader.open(near.fileno())
+    reader.begin(slot, False)
+    far.setblocking(False)
+    sent, refused = 0, 0
+    while refused < 2:  # by the kernel, also after the reader looked
+        try:
+            sent += far.send(b"x" * 65536)
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+            reader.look(slot)
+    far.shutdown(socket.SHUT_WR)
+
+    received, ended = [], None
+    while ended is None:
+        (pieces, *_), ended = reader.take(slot)
+        received.append(sum(map(len, pieces)))
+        reader.look(slot)
+
+    assert 1 << 20 <= received[0] <= (1 << 20) + 65536
+    assert (sum(received), ended) == (sent, 0)
+
+
+def free_files() -> list[int]:
+    """The lowest numbers."""
+    free = [os.dup(2) for _ in range(6)]
+    for fd in free:
+        os.close(fd)
+    return free
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_without_files_there_is_no_reader_and_none_is_left_open(left: int) -> None:
+    from loadbench.transport._reader import Reader
+
+    limits, before = resource.getrlimit(resource.RLIMIT_NOFILE), (free_files(), len(threads()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[0][left], limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            Reader()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert (free_files(), len(threads())) == before
+
+
+def test_a_reader_that_is_dropped_ends_its_thread_and_closes_its_files(pair: Pair) -> None:
+    from loadbench.transport._reader import Reader
+
+    before = free_files(), len(threads())
+    reader = Reader()
+    reader.open(pair[0].fileno())
+    assert len(threads()) == before[1] + 1
+    del reader
+
+    assert (free_files(), len(threads())) == before
+
+
+def test_a_thread_whose_files_were_closed_by_others_ends_rather_than_spins(pair: Pair) -> None:
+    from loadbench.transport._reader import Reader
+
+    epoll, tasks = free_files()[0], len(threads())
+    reader = Reader()  # its first file is the lowest that is free
+    reader.open(pair[0].fileno())
+    assert os.readlink(f"/proc/self/fd/{epoll}") == "anon_inode:[eventpoll]"
+    os.close(epoll)
+    pair[1].sendall(b"x")  # it wakes once more
+
+    until = time.monotonic() + 30
+    while len(threads()) > tasks:
+        assert time.monotonic() < until
+    os.dup2(reader.fileno(), epoll)  # which close() closes
+    reader.close()
+
+
+# -- signals, forks and the end of the process
+
+
+def test_the_thread_leaves_every_signal_to_python(reader: Reader) -> None:
+    blocked = re.search(r"SigBlk:\s*(\w+)", (threads()[-1] / "status").read_text())
+
+    assert blocked is not None
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGPROF):
+        assert int(blocked[1], 16) >> (one - 1) & 1
+
+
+FORKS = """
+import multiprocessing, os, socket, sys, time
+from loadbench.transport._reader import Reader
+
+reader = Reader()
+near, far = socket.socketpair()
+slot = reader.open(near.fileno())
+
+def child():
+    for call in (reader.look, reader.take, reader.forget, reader.open):
+        try:
+            sys.exit(f"{call(slot)} by {call} of the parent's reader")
+        except ValueError:
+            pass
+    assert reader.ready(64) == []
+    own = Reader()
+    a, b = socket.socketpair()
+    b.sendall(b"mine")
+    assert own.look(own.open(a.fileno()))
+    reader.close()
+
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+assert process.exitcode == 0
+for i in range(int(sys.argv[1])):
+    for _ in range(50):
+        far.send(b"x" * 3000)  # the thread is amid its work as the process forks
+    pid = os.fork()
+    if not pid:
+        child()
+        sys.exit(0)  # as a process ends that knows nothing of readers
+    assert os.waitpid(pid, 0)[1] == 0
+    received = 0
+    while received < 150_000:
+        reader.look(slot)
+        received += sum(map(len, reader.take(slot)[0][0]))
+far.sendall(b"y")
+assert reader.look(slot)
+try:
+    if not os.fork():
+        os.kill(os.getppid(), 2)
+        os._exit(0)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")  # and it ends with an open connection, and a byte that nobody took
+"""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("forks", ["2", pytest.param("400", marks=pytest.mark.endurance)])
+def test_a_forked_child_neither_hangs_nor_reads_and_an_interrupt_reaches_python(forks: str) -> None:
+    command = [sys.executable, "-P", "-W", "ignore", "-c", FORKS, forks]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 0)
