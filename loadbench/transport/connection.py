@@ -109,15 +109,16 @@ class Connection:
         self._complete = self.reusable = False
         self._waiter = self._loop.create_future()
         try:
-            self.began_ns = self._now_ns()
-            self.arrival_ns = max(self.arrival_ns, self.began_ns)
-            sink.sent(self.began_ns)
             if self._tls is not None:
                 self._tls.write(request)
                 request = self._outgoing.read()
             # Where bodies do not end as answers do, only who reads each event knows when an answer is over.
             self.wire.begin(eager=not (self.patience("usage") and self.patience("end")))
+            # Nothing stands between the time and the call: on a crowded machine any line is one where a core may be lost.
+            self.began_ns = self._now_ns()
             self._send(request)
+            sink.sent(self.began_ns)
+            self.arrival_ns = max(self.arrival_ns, self.began_ns)
             self._wake(min(timeouts.first_token, timeouts.idle, timeouts.total), self.began_ns)
             await self._waiter
         except BaseException:
