@@ -114,7 +114,7 @@ class Connection:
                 request = self._outgoing.read()
             # Where bodies do not end as answers do, only who reads each event knows when an answer is over.
             self.wire.begin(eager=not (self.patience("usage") and self.patience("end")))
-            # Nothing stands between the time and the call: on a crowded machine any line is one where a core may be lost.
+            # Nothing between the time and the call: on a crowded machine any line is one where a core may be lost.
             self.began_ns = self._now_ns()
             self._send(request)
             sink.sent(self.began_ns)
