@@ -83,7 +83,7 @@ $(DEV):        SIZE := 220 MB to download, up to 900 MB on disk, the development
 	  if [ -n "$(UV)" ]; then "$(UV)" pip install --quiet --python $(PY) "$$@"; \
 	  else $(PY) -m pip install --quiet --disable-pip-version-check "$$@"; fi; \
 	}; \
-	echo "setup: installing into .venv with $(if $(UV),uv,pip), once: $(SIZE)"; \
+	echo "setup: installing into .venv with $(if $(UV),uv,pip), once, a minute or so: $(SIZE)"; \
 	if [ -n "$(LOCKED)" ]; then \
 	  install --require-hashes -r requirements-dev.lock; \
 	  install --no-deps -e .; \

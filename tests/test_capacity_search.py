@@ -106,7 +106,7 @@ def fails_from_3(n: int, load: float) -> Result:
     return failed(n, error="http_5xx") if load > 2 else slow_from(99)(n, load)
 
 
-TWICE = "confirmed by a second probe"
+TWICE = "the capacity was probed twice"
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,9 @@ def test_it_ends_with_how_firm_that_is(completed: int, ends: str) -> None:
 def test_red_checks_are_named_without_their_codes() -> None:
     red = Finding(code="V9", severity="red", text="other programs kept 90 % of this machine's cores busy")
 
-    assert said([level(1, warnings=[red])]).endswith("No basis for a decision yet: other-load.")
+    assert said([level(1, warnings=[red])]).endswith(
+        "No basis for a decision yet: other programs kept the machine busy."
+    )
 
 
 def test_several_models_are_told_apart() -> None:

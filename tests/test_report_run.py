@@ -215,7 +215,7 @@ def test_doubt_at_the_levels_that_decide_hedges_what_is_carried(
 
 def search(steps: list[Plain], **more: Any) -> Plain:
     record = {"model": "m", "by": "concurrency", "slo": ["ttft_p95=1s"], "found": 6, "bracket": [6, 9], "steps": steps}
-    record |= {"reason": "confirmed by a second probe", "looks": 3, "confidence": 0.983333, "contradictions": []}
+    record |= {"reason": "the capacity was probed twice", "looks": 3, "confidence": 0.983333, "contradictions": []}
     return {**searched({"capacity": [record | more]}), "levels": []}
 
 
@@ -228,8 +228,8 @@ def test_the_answer_has_three_zones_and_an_estimate() -> None:
     [estimate] = [one["estimate"] for one in search(GENTLE)["capacity"]]
 
     assert answer(search(GENTLE)) == (
-        "capacity 6 streams within ttft_p95=1s, not from 9 streams on, undecided between (confirmed by a second "
-        f"probe); by all probes together about {estimate['load']:g} streams (95% interval {estimate['ci95'][0]:g} to "
+        "capacity 6 streams within ttft_p95=1s, not from 9 streams on, undecided between (the capacity was "
+        f"probed twice); by all probes together about {estimate['load']:g} streams (95% interval {estimate['ci95'][0]:g} to "
         f"{estimate['ci95'][1]:g})"
     )
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,7 +72,7 @@ def carry_out(job: Job, shown: Shown) -> int:
         compose = run_report.document if shown.full else brief.document
         text.show(compose(summaries[0]), text.console(sys.stdout))
         more = "" if shown.full else " --full"
-        click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}{more}")
+        click.echo(f"report    {path / 'report.html'}\nagain     {_called()} report {shlex.quote(str(path))}{more}")
         if job.limits.first_look and not outcome.interrupted:
             click.echo(f"firmer    {_firmer(job, summaries[0])}")
     if shown.junit is not None:  # last: where it cannot be written, all else was said
@@ -80,6 +83,16 @@ def carry_out(job: Job, shown: Shown) -> int:
     return verdict.code
 
 
+def _called() -> str:
+    """The command, as it is typed here: in a clone it is on no path."""
+    beside = Path(sys.executable).with_name("loadbench")
+    if shutil.which("loadbench") or not beside.exists():
+        return "loadbench"
+    with suppress(ValueError):
+        return str(beside.relative_to(Path.cwd()))
+    return str(beside)
+
+
 def _firmer(job: Job, summary: Mapping[str, Any]) -> str:
     """The command that measures the same longer, and how long that takes."""
     words = list(job.command[1:])
@@ -88,7 +101,7 @@ def _firmer(job: Job, summary: Mapping[str, Any]) -> str:
             at = words.index(name)
             del words[at : at + 2]
     words = [word for word in words if not word.startswith(("--output=", "-o"))]
-    again = starred(shlex.join(["loadbench", *words, "-d", "60s"]))
+    again = starred(shlex.join([_called(), *words, "-d", "60s"]))
     return f"{again}   (about {1 + len(summary['levels'])} min)"
 
 

@@ -86,7 +86,7 @@ def window(level: Level, scenario: ScenarioFacts) -> Finding | None:
         text = "no steady window: the load was never held; use more requests than streams, or a duration"
         return finding("red", "V1", text)
     is_long = f"the steady window is {length_s:.3g} s"
-    longer = "use a duration of 30s or more, or more requests"
+    longer = "measure longer (30s and the time of an answer, at least), or more requests"
     if length_s < 5:
         return finding("red", "V1", f"{is_long}, under 5 s: rates are accidental; {longer}")
     if length_s < 20:

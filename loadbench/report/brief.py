@@ -34,6 +34,22 @@ from loadbench.store.summary import Curve, Distribution, Finding, Level, Summary
 MOST_WARNINGS = 3
 FEW, MANY = reading.REQUESTS_NEEDED["p95"], reading.REQUESTS_NEEDED["p99"]
 """Requests of a level from which on confidence is fair, and good."""
+FEWEST = 5
+"""Requests below which the headline says nothing of a level's speed."""
+_BASIS = {
+    "V1": "it was too short",
+    "V2": "the load was not held",
+    "V3": "this client was late to read",
+    "V4": "too many requests failed",
+    "V9": "other programs kept the machine busy",
+    "V10": "the server changed while it was measured",
+    "V11": "the machine's own noise is too large",
+    "V13": "answers came in one burst",
+    "V15": "another device answered",
+    "client-starved": "this client waited for a core",
+    "paused": "this client stood still",
+}
+"""Why a red check is no basis for a decision; of another one, its name."""
 
 
 def document(record: Record | Summary) -> Document:
@@ -57,7 +73,9 @@ def answers(summary: Summary) -> list[Line]:
     """What a reader came for, in sentences; a search has its answer from all probes together."""
     lines = objectives.lines(summary)
     if not summary.capacity:
-        lines += answer(summary)
+        return lines + answer(summary)
+    if red := _red(reading.of(summary), summary):
+        lines.append(Line(red))
     return lines
 
 
@@ -155,7 +173,9 @@ def _served(levels: Sequence[Level]) -> list[str]:
 
 
 def _unjudged(levels: Sequence[Level]) -> list[str]:
-    loads = _loads([level for level in levels if level.completed])
+    loads = _loads([level for level in levels if (level.completed or 0) >= FEWEST])
+    if not loads:
+        return []
     first, last = loads[0].levels[0], loads[-1].levels[0]
     speed, wait = first.tokens_per_s_per_user, reading.lead(first).p50
     if first.is_open or speed is None or wait is None:
@@ -170,7 +190,7 @@ def _unjudged(levels: Sequence[Level]) -> list[str]:
 
 def _speed(levels: Sequence[Level], curve: Curve | None) -> list[str]:
     """Where total speed stops to grow, if it does."""
-    measured = [level for level in levels if level.output_tokens_per_s is not None]
+    measured = [level for level in levels if level.output_tokens_per_s is not None and (level.completed or 0) >= FEWEST]
     loads = _loads(measured)
     if not loads:
         return []
@@ -201,20 +221,27 @@ def _speed(levels: Sequence[Level], curve: Curve | None) -> list[str]:
 
 
 def _confidence(levels: Sequence[Level], summary: Summary) -> str:
-    red, dependent = [], []
+    if red := _red(levels, summary):
+        return red
+    dependent = []
     for level, finding in reading.warnings(summary):
-        if finding.severity == "red" and (level is None or level in levels):
-            red.append(NAMES.get(finding.code, finding.code))
         if finding.code == "near-saturation" and level is not None and level in levels:
             dependent.append(reading.load_words(level) if level.is_open else f"{level.concurrency}")
-    if red:
-        return f"No basis for a decision yet: {units.listed(dict.fromkeys(red), 'and')}."
     fewest = min(level.completed for level in levels if level.completed)
     count = f"about {fewest:,} requests per level" if fewest < MANY else f"{fewest:,} requests per level or more"
     if dependent:
         count += f", and at {units.listed(dict.fromkeys(dependent), 'and')} they depend on each other"
     grade = "Low" if fewest < FEW else "Fair" if fewest < MANY or dependent else "Good"
     return f"{grade} confidence: {count}."
+
+
+def _red(levels: Sequence[Level], summary: Summary) -> str:
+    """Why this is no basis for a decision; nothing where it is one."""
+    red = []
+    for level, finding in reading.warnings(summary):
+        if finding.severity == "red" and (level is None or level in levels):
+            red.append(_BASIS.get(finding.code, NAMES.get(finding.code, finding.code)))
+    return f"No basis for a decision yet: {units.listed(dict.fromkeys(red), 'and')}." if red else ""
 
 
 def _nothing(levels: Sequence[Level]) -> str:
@@ -275,7 +302,7 @@ def _table(model: str, rows: Sequence[Level]) -> Table:
     spaced = all(reading.gap_name(level) == "ITL" for level in rows if level.completed)
     columns = [
         Column("requests/s" if rows[0].is_open else "users"),
-        Column("done", "/s"),
+        Column("req", "/s"),
         Column("tokens", "/s"),
         *([Column("per user", "tok/s"), Column("TTFT p50", "ms"), Column("TTFT p95", "ms")] if streamed else []),
         *([Column("TTFAT", "p95 ms")] if reasons else []),

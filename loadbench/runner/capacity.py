@@ -163,7 +163,7 @@ SHORTEST_S = 1.0  # of a budget's rest: with less no probe is begun
 LATE = 1.2  # of the time that a probe at a rate takes: what it must be allowed, for requests come by chance
 STOPPED = "the search was interrupted"
 BUDGET = "the budget of time was spent"
-TWICE = "confirmed by a second probe"
+TWICE = "the capacity was probed twice"
 UNDECIDED = "the lowest load does not surely meet it"
 
 

@@ -338,7 +338,7 @@ def waiting_for(scenario: Scenario, *, begun: bool = False) -> str:
     """What is waited for, until when."""
     limits = scenario.timeouts
     if begun:
-        return f"no token for {SILENT_S:g} s: answers stand still, which each may for {limits.idle} (timeouts.idle)"
+        return f"no token for {SILENT_S:g} s; an answer may stand still for {limits.idle} (timeouts.idle)"
     if not scenario.stream:
         most = f"at most {limits.total} from sending (timeouts.total)"
         return f"no byte for {SILENT_S:g} s: waiting for a whole answer, {most}"
