@@ -13,13 +13,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
+import httptools
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadbench.transport import reader_built
+from tests.support.mutations import SEEDS, damage, examples, pieces
 
 if TYPE_CHECKING:
     from loadbench.transport._reader import Reader
@@ -302,3 +307,104 @@ def test_a_forked_child_neither_hangs_nor_reads_and_an_interrupt_reaches_python(
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
     assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 0)
+
+
+# -- where a response ends
+
+
+class Parsed:
+    """What httptools makes of a response: its bodies as it cuts them, and where it ends."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.bodies: list[bytes] = []
+        self.complete = self.broken = False
+
+    def feed(self, data: bytes) -> None:
+        if not (self.complete or self.broken):
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                self.broken = True
+
+    def on_body(self, data: bytes) -> None:
+        self.bodies.append(data)
+
+    def on_message_complete(self) -> None:
+        self.complete = self.parser.get_status_code() >= 200
+
+
+@st.composite
+def responses(draw: st.DrawFn, *, sound: bool) -> bytes:
+    """Whole ones as the thread understands them, or as odd as can be."""
+
+    def one(*usual: bytes, odd: Sequence[bytes] = ()) -> bytes:
+        return draw(st.sampled_from([*usual, *(() if sound else odd)]))
+
+    body = draw(st.lists(st.binary(min_size=1, max_size=300), max_size=6))
+    length = b"Content-Length: %d\r\n" % len(b"".join(body))
+    chunked = b"Transfer-Encoding: chunked\r\n"
+    framing = one(chunked, chunked.lower(), length, odd=(length + chunked, length * 2, b"", b"Content-Length: 007\r\n"))
+    head = one(b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n", odd=[b"\r\n"])
+    head += one(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 500 \r\n", odd=[b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No\r\n"])
+    head += one(b"", b"X: %s\r\n" % (b"y" * 200), odd=(b"Content-Encoding: identity\r\n", b"Content-Type:\r\n a\r\n"))
+    head += framing + one(b"\r\n", odd=[b"\n", b" \r\n\r\n"])
+    if framing not in (chunked, chunked.lower()):
+        return head + b"".join(body)
+    form = one(
+        b"%x\r\n", b"%X\r\n", b"00%x\r\n", odd=(b"%x;a=b\r\n", b"%x \r\n", b"%x\n", b"000000000%x\r\n", b"-%x\r\n")
+    )
+    chunks = [form % len(data) + data + b"\r\n" for data in body]
+    return head + b"".join(chunks) + b"0\r\n" + one(b"\r\n", odd=(b"A: b\r\n\r\n", b"\r\nmore", b"\n"))
+
+
+@pytest.mark.parametrize("kind", ["sound", "odd", "damaged"])
+@examples(300)
+@given(data=st.data())
+def test_what_is_handed_over_is_what_the_parser_would_cut_and_its_end_wakes_python(
+    kind: str, data: st.DataObject
+) -> None:
+    from loadbench.transport._reader import Reader
+
+    response = data.draw(responses(sound=kind == "sound"))
+    if kind == "damaged":
+        response = damage(Random(data.draw(SEEDS)), response)
+    cuts = list(filter(None, data.draw(pieces(response) | st.just([bytes([c]) for c in response]))))
+    straight, through = Parsed(), Parsed()
+    times = [time.monotonic_ns()]
+    reader, (near, far) = Reader(), socket.socketpair()
+
+    def take() -> int | None:
+        (found, stamps, lags, first, last), ended = reader.take(slot)
+        assert 0 <= first <= last <= len(found) == len(stamps)
+        assert all(lag >= 0 for lag in lags)
+        times.extend(stamps)
+        for piece in found[:first]:
+            through.feed(piece)
+        through.bodies += found[first:last] if not through.broken else []
+        for piece in found[last:]:
+            through.feed(piece)
+        return ended
+
+    with near, far, contextlib.closing(reader):
+        slot = reader.open(near.fileno())
+        reader.begin(slot, False)
+        for piece in cuts:
+            far.sendall(piece)
+            straight.feed(piece)
+            reader.look(slot)
+            if slot in reader.ready(64):
+                swept = time.monotonic_ns() - times[0] > 190_000_000
+                assert straight.complete or swept or kind != "sound"
+                take()
+            else:
+                assert not straight.complete or through.complete
+                if data.draw(st.booleans()):
+                    take()
+        far.shutdown(socket.SHUT_WR)
+        reader.look(slot)
+        assert take() == 0
+
+    assert times == sorted(times)
+    assert times[-1] <= time.monotonic_ns()
+    assert (through.bodies, through.complete, through.broken) == (straight.bodies, straight.complete, straight.broken)
