@@ -336,12 +336,16 @@ class Parsed:
 
 @st.composite
 def responses(draw: st.DrawFn, *, sound: bool) -> bytes:
-    """Whole ones as the thread understands them, or as odd as can be."""
+    """Whole ones as the thread understands them, or with one oddity."""
+    left = -1 if sound else draw(st.integers(0, 7))
 
-    def one(*usual: bytes, odd: Sequence[bytes] = ()) -> bytes:
-        return draw(st.sampled_from([*usual, *(() if sound else odd)]))
+    def one(*usual: bytes, odd: Sequence[bytes]) -> bytes:
+        nonlocal left
+        left -= 1
+        return draw(st.sampled_from(odd if left == -1 else usual))
 
-    body = draw(st.lists(st.binary(min_size=1, max_size=300), max_size=6))
+    like_chunks = st.sampled_from([CHUNK, b"0\r\n\r\n", b"1\r\na\r\n" * 4])
+    body = draw(st.lists(like_chunks | st.binary(min_size=1, max_size=30), max_size=6))
     length = b"Content-Length: %d\r\n" % len(b"".join(body))
     chunked = b"Transfer-Encoding: chunked\r\n"
     framing = one(chunked, chunked.lower(), length, odd=(length + chunked, length * 2, b"", b"Content-Length: 007\r\n"))
@@ -349,13 +353,15 @@ def responses(draw: st.DrawFn, *, sound: bool) -> bytes:
     head += one(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 500 \r\n", odd=[b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No\r\n"])
     head += one(b"", b"X: %s\r\n" % (b"y" * 200), odd=(b"Content-Encoding: identity\r\n", b"Content-Type:\r\n a\r\n"))
     head += framing + one(b"\r\n", odd=[b"\n", b" \r\n\r\n"])
-    if framing not in (chunked, chunked.lower()):
-        return head + b"".join(body)
     form = one(
         b"%x\r\n", b"%X\r\n", b"00%x\r\n", odd=(b"%x;a=b\r\n", b"%x \r\n", b"%x\n", b"000000000%x\r\n", b"-%x\r\n")
     )
-    chunks = [form % len(data) + data + b"\r\n" for data in body]
-    return head + b"".join(chunks) + b"0\r\n" + one(b"\r\n", odd=(b"A: b\r\n\r\n", b"\r\nmore", b"\n"))
+    end = one(b"\r\n", odd=(b"\n", b"xx"))
+    last = one(b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n", odd=(b"0\r\n\r\nmore", b"0\r\n\n"))
+    if chunked.lower() not in framing.lower():
+        return head + b"".join(body)
+    chunks = [form % len(data) + data + end for data in body]
+    return head + b"".join(chunks) + last
 
 
 @pytest.mark.parametrize("kind", ["sound", "odd", "damaged"])
@@ -369,7 +375,8 @@ def test_what_is_handed_over_is_what_the_parser_would_cut_and_its_end_wakes_pyth
     response = data.draw(responses(sound=kind == "sound"))
     if kind == "damaged":
         response = damage(Random(data.draw(SEEDS)), response)
-    cuts = list(filter(None, data.draw(pieces(response) | st.just([bytes([c]) for c in response]))))
+    lines, bytewise = response.splitlines(keepends=True), [bytes([c]) for c in response]
+    cuts = list(filter(None, data.draw(pieces(response) | st.sampled_from([lines, bytewise]))))
     straight, through = Parsed(), Parsed()
     times = [time.monotonic_ns()]
     reader, (near, far) = Reader(), socket.socketpair()
