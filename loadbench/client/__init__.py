@@ -159,6 +159,7 @@ class Client:
             **headers,
         }
         self._parameters, self._timeouts, self._now_ns = parameters, timeouts, now_ns
+        self._several = parameters.several
         self._secrets = Secrets.of(headers)
         self._addresses: dict[tuple[str, int], Address] = {}
         self._built: dict[tuple[str, str, int], Post] = {}
@@ -199,7 +200,7 @@ class Client:
             origin_ns: The beginning of the level: the Result's marks count from it.
             keep: Whether the prompt will be asked again, so that the built request is worth its memory.
         """
-        recorder = self._last = Recorder(several=self._parameters.several)
+        recorder = self._last = Recorder(several=self._several)
         endpoint = self.endpoint_of(ask.conversation) if ask.endpoint is None else ask.endpoint
         post = self._post(ask.model, ask.prompt, endpoint, keep=keep)
         failure: ExchangeError | None = None
