@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo unit test check endurance audit check-lowest bench-client soak guide lock clean
+.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo unit test check endurance sanitize audit check-lowest bench-client soak guide lock clean
 
 #   make test JOBS=0                one process, to debug in
 
@@ -153,9 +153,29 @@ check: setup browser ## all that CI runs: format, lint, types, import order, vul
 	$(PYTEST) $(ARGS)
 
 # Before a release, and whenever its subject changes.
-endurance: setup browser ## run what takes long: kills, coverage of intervals, many hosts, many more inputs
+endurance: setup browser sanitize ## run what takes long: kills, coverage of intervals, many hosts, many more inputs
 	$(PYTEST) -m endurance --timeout 900 $(ARGS)
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),400) $(PYTEST) -m hypothesis --timeout 900 $(ARGS)
+
+# The C code alone is instrumented. ThreadSanitizer knows no threads after a fork, and wants addresses that are not random.
+sanitize: $(DEV) ## the tests of the reader thread under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+	@set -e; copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; cc=$${CC:-cc}; \
+	command -v $$cc >/dev/null || { echo "sanitize: left out: no C compiler"; exit 0; }; \
+	cp -R loadbench tests docs pyproject.toml $$copy; rm -f $$copy/loadbench/transport/*.so; \
+	include=$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["include"])'); \
+	for sanitizer in address,undefined thread; do \
+	  case $$sanitizer in thread) name=tsan; tests=" and not forked";; *) name=asan; tests=;; esac; \
+	  library=$$($$cc -print-file-name=lib$$name.so); \
+	  [ -e "$$library" ] || { echo "sanitize: left out: no lib$$name.so"; continue; }; \
+	  echo "sanitize: $$sanitizer"; \
+	  $$cc -std=c11 -O1 -g -fsanitize=$$sanitizer -fno-sanitize-recover=all -fPIC -shared -pthread -I "$$include" \
+	    $$copy/loadbench/transport/_reader.c -o $$copy/loadbench/transport/_reader.abi3.so; \
+	  (python="$$PWD/$(PY)"; cd $$copy; export PYTHONPATH=$$copy ASAN_OPTIONS=detect_leaks=0; \
+	    export TSAN_OPTIONS=ignore_noninstrumented_modules=1; $$(command -v setarch >/dev/null && echo setarch -R) \
+	    env LD_PRELOAD=$$library $$python -P \
+	    -c 'import sys, pytest, loadbench.transport._reader; sys.exit(pytest.main(sys.argv[1:]))' -p no:cacheprovider \
+	    -k "(reader or thread)$$tests" tests/test_reader.py tests/test_faults.py tests/test_client.py); \
+	done
 
 audit: $(DEV) ## look for known vulnerabilities in the locked versions, where the index has advisories
 	$(PY) tests/audit.py --uv "$(UV)" $(ARGS)
