@@ -225,8 +225,9 @@ def child():
         except ValueError:
             pass
     assert reader.ready(64) == []
-    own = Reader()
-    assert own.ready(own.open(near.fileno())) == []
+    own, (a, b) = Reader(), socket.socketpair()
+    b.sendall(b"mine")
+    assert own.look(own.open(a.fileno()))
     reader.close()
 
 process = multiprocessing.get_context("fork").Process(target=child)
