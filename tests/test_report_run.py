@@ -229,8 +229,8 @@ def test_the_answer_has_three_zones_and_an_estimate() -> None:
 
     assert answer(search(GENTLE)) == (
         "capacity 6 streams within ttft_p95=1s, not from 9 streams on, undecided between (the capacity was "
-        f"probed twice); by all probes together about {estimate['load']:g} streams (95% interval {estimate['ci95'][0]:g} to "
-        f"{estimate['ci95'][1]:g})"
+        f"probed twice); by all probes together about {estimate['load']:g} streams "
+        f"(95% interval {estimate['ci95'][0]:g} to {estimate['ci95'][1]:g})"
     )
 
 
