@@ -118,6 +118,8 @@ CASES = [
     # V3: the client's share of a core alone is never red
     ({"client_cpu_share": 0.8, "merged_share": 0.11}, []),
     ({"client_cpu_share": 0.81}, [("V3", "warn")]),
+    ({"client_cpu_share": 0.81, "clock": "thread"}, []),
+    ({"client_cpu_share": 0.81, "clock": "thread", "merged_share": 0.11, "late_share": 0.06}, [("V3", "red")]),
     ({"client_cpu_share": 0.81, "merged_share": 0.11}, [("V3", "red")]),
     ({"client_cpu_share": 1.9}, [("V3", "warn")]),
     ({"client_cpu_share": None}, []),
@@ -266,7 +268,7 @@ TEXTS = [
         "11 of 1000 requests failed (http_5xx 2, reset 9): times are of the others alone; "
         "read error_message in requests.jsonl",
     ),
-    ({"window_s": 10.0}, "short-window", "the steady window is 10 s, under 20 s: rates are rough; use a duration of "),
+    ({"window_s": 10.0}, "short-window", "the steady window is 10 s, under 20 s: rates are rough; measure longer (30s "),
     (
         {"asked_device": "GPU", "ran": {"id": "m-cpu:1", "device": "CPU"}},
         "device-fallback",
