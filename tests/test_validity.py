@@ -268,7 +268,11 @@ TEXTS = [
         "11 of 1000 requests failed (http_5xx 2, reset 9): times are of the others alone; "
         "read error_message in requests.jsonl",
     ),
-    ({"window_s": 10.0}, "short-window", "the steady window is 10 s, under 20 s: rates are rough; measure longer (30s "),
+    (
+        {"window_s": 10.0},
+        "short-window",
+        "the steady window is 10 s, under 20 s: rates are rough; measure longer (30s ",
+    ),
     (
         {"asked_device": "GPU", "ran": {"id": "m-cpu:1", "device": "CPU"}},
         "device-fallback",
