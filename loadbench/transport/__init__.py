@@ -150,7 +150,9 @@ class Transport(httpx.AsyncBaseTransport):
     def clock(self) -> Clock:
         if any(wires.doubted for wires in self._wires.values()):
             return "user"
-        return "kernel" if self._clock == "thread" and self._tls is not None else self._clock
+        if self._clock == "thread" and self._tls is not None and True not in self._wires:
+            return "kernel"
+        return self._clock
 
     def look(self) -> None:
         """Take in what has arrived: what the thread read is handed over now and then alone."""
