@@ -298,7 +298,8 @@ async def servers(ports: Iterable[int] | None = None, *, home: Path | None = Non
     except LoadbenchError as error:
         checks.append(Check("server", "warn", str(error), "mend or unset the variable"))
         found = None
-    for seen in await lookup.look(lookup.PORTS if ports is None else ports, found, os.environ):
+    tried = list(lookup.PORTS if ports is None else ports)
+    for seen in await lookup.look(tried, found, os.environ):
         if seen.server is not None:
             checks.append(_answers(seen.server, seen.how))
         else:
@@ -307,7 +308,7 @@ async def servers(ports: Iterable[int] | None = None, *, home: Path | None = Non
     if checks:
         return checks
     advice = "`loadbench run` takes the embedded model; name a server with -e URL"
-    return [Check("server", "ok", "none found on this machine", advice)]
+    return [Check("server", "ok", f"none found on this machine (ports {', '.join(map(str, tried))})", advice)]
 
 
 def _answers(found: Target, how: str | None) -> Check:
