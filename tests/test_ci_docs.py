@@ -121,6 +121,7 @@ def test_the_commands_of_the_workflow_work_in_their_order(tmp_path: Path, monkey
 
     assert (base.exit_code, now.exit_code, told.exit_code) == (0, 0, 0), base.output + now.output
     assert told.stdout.startswith("## loadbench: gate")
-    # Twenty requests are no steady window, so there is no verdict, and that is no pass.
-    assert (compared.exit_code, "no verdict" in compared.stdout) == (3, True)
+    # Of twenty requests a busy client is red, and no verdict is no pass; one whose thread reads is not.
+    assert compared.exit_code == (3 if "no verdict on" in compared.stdout else 0)
+    assert "V1 short-window red" in compared.stdout
     assert all((tmp_path / name).is_file() for name in ("loadbench.xml", "compare.xml"))

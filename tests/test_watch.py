@@ -142,7 +142,7 @@ def test_nobody_waits_where_nothing_is_in_flight() -> None:
     ("asked", "begun", "text"),
     [
         ({}, False, f"{FIRST}; a server that cannot stream may answer with --no-stream"),
-        ({}, True, "no token for 10 s: answers stand still, which each may for 2m (timeouts.idle)"),
+        ({}, True, "no token for 10 s; an answer may stand still for 2m (timeouts.idle)"),
         (
             {"stream": False, "timeouts": Timeouts(total=Duration(60))},
             False,

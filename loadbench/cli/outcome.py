@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +18,7 @@ from loadbench.cli.opening import Terminal
 from loadbench.cli.screen import Screen
 from loadbench.cli.surroundings import say, write
 from loadbench.errors import FAILED, INTERRUPTED, UsageError
+from loadbench.machine import program
 from loadbench.runner import measure as outcomes
 from loadbench.runner.job import Job
 from loadbench.runner.measure import Outcome, measure
@@ -86,7 +87,7 @@ def carry_out(job: Job, shown: Shown) -> int:
 def _called() -> str:
     """The command, as it is typed here: in a clone it is on no path."""
     beside = Path(sys.executable).with_name("loadbench")
-    if shutil.which("loadbench") or not beside.exists():
+    if program("loadbench", os.environ) or not beside.exists():
         return "loadbench"
     with suppress(ValueError):
         return str(beside.relative_to(Path.cwd()))
