@@ -180,10 +180,14 @@ def test_a_reader_without_files_and_one_that_is_dropped_leave_nothing_behind(lef
             Reader()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert (free_files(), len(threads())) == before
+    while len(threads()) > before[1]:  # a thread that was joined is listed a moment longer
+        pass
+    assert free_files() == before[0]
     Reader().open(pair[0].fileno())
 
-    assert (free_files(), len(threads())) == before
+    while len(threads()) > before[1]:
+        pass
+    assert free_files() == before[0]
 
 
 def test_a_thread_whose_files_were_closed_by_others_ends_rather_than_spins(pair: Pair) -> None:
@@ -204,7 +208,7 @@ def test_a_thread_whose_files_were_closed_by_others_ends_rather_than_spins(pair:
 
 
 def test_the_thread_leaves_every_signal_to_python(reader: Reader) -> None:
-    [blocked] = re.findall(r"SigBlk:\s*(\w+)", (threads()[-1] / "status").read_text())
+    [blocked] = re.findall(r"SigBlk:\s*(\w+)", (max(threads(), key=lambda task: int(task.name)) / "status").read_text())
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGPROF]
 
     assert [one for one in signals if not int(blocked, 16) >> (one - 1) & 1] == []
