@@ -26,6 +26,7 @@ from loadbench.runner import plan
 from loadbench.scenario import Scenario
 from loadbench.serve import llama, simulator
 from loadbench.serve.simulator import Simulator
+from loadbench.transport import best_clock
 from tests.support.command import BRIEF, KEY, files, invoke, run
 from tests.support.gateways import NOT_FOUND, Answered, Asked, chat, gateway, listed
 
@@ -705,6 +706,14 @@ ADDED = {
     *("normalised_latency_ms", "cost_per_million_tokens"),
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
+
+
+def test_who_read_the_sockets_and_before_whom_is_in_the_run(folder: Path) -> None:
+    info = json.loads((folder / "run.json").read_bytes())
+
+    places = {"real-time", "short slice", "ordinary"} if info["clock"] == "thread" else {None}
+    assert info["clock"] == best_clock()
+    assert info["reader_place"] in places
 
 
 def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Path) -> None:

@@ -160,12 +160,6 @@ class Transport(httpx.AsyncBaseTransport):
         if isinstance(reader, ThreadWires):
             reader.look_everywhere()
 
-    @property
-    def reader_place(self) -> str | None:
-        """Before whom the reader thread gets a core; None without one."""
-        reader = self._wires.get(True)
-        return reader.place if isinstance(reader, ThreadWires) else None
-
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The request of an httpx client: its body is collected."""
         body = Body()

@@ -50,7 +50,6 @@ class ThreadWires:
         self._reader: Reader = Reader()
         self._slots: dict[int, int] = {}  # by descriptor
         self._open: dict[int, Connection] = {}  # by slot
-        self.place = self._reader.place()
         self.doubted = False  # a stamp was of another clock than ours
         loop.add_reader(self._reader.fileno(), self._woken)
 

@@ -18,7 +18,6 @@ class StockTransport:
 
     def __init__(self, proxy: str, *, tls: ssl.SSLContext | None = None) -> None:
         self.clock: Clock = "user"
-        self.reader_place = None
         self.lags_ns: list[int] = []
         self.round_trip_ns: int | None = None  # the proxy's would be no measure of the server's
         self.retries = 0
