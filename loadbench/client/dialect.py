@@ -29,9 +29,6 @@ _TEXTLESS = tables.SILENT - {"tool_calls", "function_call"}
 _MOST_STATE_WORDS = 3  # "response.failed" and "internal_server_error" are states, a sentence with "error" in it is none
 _CACHE_FILLERS = tables.COUNT_FILLERS | tables.COUNT_WORDS["input"] | {"hit", "hits", "read", "content"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_CHUNK = "chat.completion.chunk"
-_LAST = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage"})
-_COUNTS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _CODED = frozenset({*tables.FLAGS, *tables.CODES, "detail"})
 _LONGEST_NAME = 60
 _MOST_PLACES = 200  # looked into for a usage, of one event
@@ -152,14 +149,6 @@ def failure(name: bytes, document: Json) -> str | None:
     """
     if not isinstance(document, dict) or (name and has_failed(name.decode("utf-8", "replace"))):
         return error_words(document)
-    usage = document.get("usage")
-    if (
-        document.keys() <= _LAST
-        and document.get("object") == _CHUNK
-        and isinstance(usage, dict)
-        and usage.keys() <= _COUNTS
-    ):
-        return None  # the last event of nearly every stream: to look through it takes as long as to read a token
     if _names_error(document):
         return error_words(document)
     if document.get("choices"):
@@ -184,7 +173,7 @@ def has_failed(state: str) -> bool:
 def _names_error(document: Mapping[str, Json]) -> bool:
     """Whether a field or a state of it says that it is about an error, whatever else there is."""
     for name, value in document.items():
-        if name not in tables.CHUNK_FIELDS and _is_error_name(name) and _is_meant(value):
+        if _is_error_name(name) and _is_meant(value):
             return True
     for name in document.keys() & tables.STATES:
         if isinstance(state := document[name], str) and has_failed(state):

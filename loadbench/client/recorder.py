@@ -515,17 +515,9 @@ class Recorder:
         other, answer = self.texts(final=True)
         text = answer + other
 
-        happened = (
-            self.sent_ns,
-            self.headers_ns,
-            self.first_event_ns,
-            self.first_token_ns,
-            self.first_answer_ns,
-            self.last_token_ns,
-        )
-        sent_ns, headers_ns, first_event_ns, first_token_ns, first_answer_ns, last_token_ns = [
-            None if at_ns is None else at_ns - origin_ns for at_ns in happened
-        ]
+        def since(at_ns: int | None) -> int | None:
+            return None if at_ns is None else at_ns - origin_ns
+
         return Result(
             level=ask.level,
             attempt=ask.attempt,
@@ -533,13 +525,13 @@ class Recorder:
             prompt=ask.prompt.id,
             warmup=ask.warmup,
             due_ns=ask.due_ns - origin_ns,
-            sent_ns=sent_ns,
+            sent_ns=since(self.sent_ns),
             connect_ns=self.connect_ns or 0,
-            headers_ns=headers_ns,
-            first_event_ns=first_event_ns,
-            first_token_ns=first_token_ns,
-            first_answer_ns=first_answer_ns,
-            last_token_ns=last_token_ns,
+            headers_ns=since(self.headers_ns),
+            first_event_ns=since(self.first_event_ns),
+            first_token_ns=since(self.first_token_ns),
+            first_answer_ns=since(self.first_answer_ns),
+            last_token_ns=since(self.last_token_ns),
             end_ns=end_ns - origin_ns,
             gaps_us=self.gaps_us(),
             first_events=self.first_events,

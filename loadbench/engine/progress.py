@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from loadbench.scenario import Level
+from loadbench.store.files import HISTOGRAMS
 from loadbench.store.histogram import Histogram
 
 FAILURES_IN_A_ROW = 50
@@ -65,16 +66,14 @@ class Progress:
     incomplete: str | None = None  # why a part of the load is missing
     # By histogram, in us, what is not in it yet: one by one, the values of a request take as long as a tenth of it.
     new_us: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    histograms: dict[str, Histogram] = field(
-        default_factory=lambda: {
-            name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag", "client_wait")
-        }
-    )
+    histograms: dict[str, Histogram] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.level.request_rate_per_s is not None:
-            # TTFT counts from when a request was due, as in reports: waiting in the client is no gift to the server.
-            self.histograms["ttft_from_sent"] = Histogram()
+        for name in HISTOGRAMS:
+            # Open loop: TTFT counts from when a request was due, as in reports: waiting in the client is no gift to the
+            # server. What it is from the sending stands beside it.
+            if name != "ttft_from_sent" or self.level.request_rate_per_s is not None:
+                self.histograms[name] = Histogram()
 
     def count(self) -> None:
         """Put into the histograms what has been measured since the last call."""

@@ -318,7 +318,7 @@ def lag(level: Level, scenario: ScenarioFacts) -> Finding | None:
         texts.append(
             f"this client read so late{late} that up to {percent(merged)} of arrivals are several merged into one"
         )
-    if cpu > BUSY_CORE and level.clock != "thread":
+    if _is_behind(level):
         texts.append(f"the client used {percent(cpu)} of a core")
     remedy = "use fewer streams or a faster client"
     if (level.client_wait_share or 0.0) > WAIT_WARN:
@@ -406,16 +406,20 @@ def paused(level: Level, scenario: ScenarioFacts) -> Finding | None:
 def _merged_by_client(level: Level) -> float:
     """At most this share of arrivals was merged by the client's own lateness; 0 where nothing says so.
 
-    Half of what a late client merges is read later than half a gap. One without time to spare is behind by itself,
-    unless a thread reads that waits for none of it.
+    Half of what a late client merges is read later than half a gap. One without time to spare is behind by itself.
     """
     if _is_burst(level):
         return 0.0  # answers that come in one burst are nobody's merger
     # Reads that hold several events are seen in the one figure, several HTTP chunks of one time in the other.
     merged: float = max(level.merged_share or 0.0, 1 - 1 / (level.events_per_arrival or 1.0))
-    if (level.client_cpu_share or 0.0) > BUSY_CORE and level.clock != "thread":
+    if _is_behind(level):
         return merged
     return min(merged, 2 * (level.late_share or 0.0))
+
+
+def _is_behind(level: Level) -> bool:
+    """Whether the client had no time to spare for reading; a thread that reads needs none of it."""
+    return (level.client_cpu_share or 0.0) > BUSY_CORE and level.clock != "thread"
 
 
 def _is_burst(level: Level) -> bool:

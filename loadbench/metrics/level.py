@@ -184,9 +184,8 @@ def _add_times(
     # Warm connections cost nothing: the set-up is measured over all that happened, in warm-up too.
     level.connect_ms = distribution(results.connect[results.connect > 0])
     # Of the histogram, which has every percentile; where no .hlog can be read, what the level's facts say.
-    lag = data.histograms.get("client_lag")
+    lag, wait = data.histograms.get("client_lag"), data.histograms.get("client_wait")
     level.client_lag_ms = of_histogram(lag) if lag else of_facts(facts.client_lag_us)
-    wait = data.histograms.get("client_wait")
     level.client_wait_ms = of_histogram(wait) if wait else of_facts(facts.client_wait_us)
     level.tpot_k_estimated = bool(requests.k_estimated[population].any())
     if without_gaps:

@@ -28,6 +28,7 @@ from loadbench.scenario.files import home
 from loadbench.server import Choice, Found, Target, lookup
 from loadbench.store.files import cannot_write, hlog_works, read_info, utc_now, write_atomically
 from loadbench.text import NOT_STORED, not_stored, starred, stored_body, stored_header
+from loadbench.transport import reader_place
 
 PROMPTS = "prompts.json"
 _MOST_IN_A_SECOND = 1000
@@ -114,6 +115,7 @@ def info(
         "absent": [asdict(one) for one in choice.absent],
         "environment": telemetry.environment(),
         "clock": clock,
+        "reader_place": reader_place() if clock == "thread" else None,
         "event_loop": "uvloop" if process.has_uvloop() else "asyncio",
         "hlog": hlog_works(),
     }

@@ -44,7 +44,7 @@ from loadbench.server.vendor import Vendor
 from loadbench.store.files import read_info, write_atomically
 from loadbench.store.folder import SIDES, RunFolder, check_new, sides
 from loadbench.store.summary import Summary
-from loadbench.transport import raise_file_limit, reader_place
+from loadbench.transport import raise_file_limit
 
 _DOZEN = 12  # models that a run takes without a question where the server holds them, or does not say
 T = TypeVar("T")
@@ -319,7 +319,6 @@ class Prepared:
             clock = client.transport.clock
             info = folders.info(job, server, side.location.how, self.choice, parameters, side.questions, clock)
             info |= {
-                "reader_place": reader_place() if clock == "thread" else None,
                 "budget_s": job.budget_s,
                 "telemetry": watched.facts(sampler),
                 "insecure": job.server.insecure,

@@ -39,7 +39,7 @@ class LevelData:
     Attributes:
         facts: The level's entry in run.json.
         results: Its requests, as columns.
-        histograms: By metric (ttft, itl, tpot, e2e, client_lag), in us; without entries where no .hlog could be read.
+        histograms: By metric (`HISTOGRAMS`), in us; without entries where no .hlog could be read.
         gaps_kept: Whether `results` holds every gap; else `histograms["itl"]` alone does.
         damage: Why its records or samples are not those that were written, a line each; empty where all is well, and
             where the run did not write down what it wrote.

@@ -224,7 +224,7 @@ class RunFolder:
 
         Args:
             facts: `status` among them: complete, interrupted, failed.
-            histograms: By metric: ttft, itl, tpot, e2e, client_lag; in us.
+            histograms: By metric, as `HISTOGRAMS` names them, in us.
         """
         self.take()()
         level = self.info["levels"][-1]

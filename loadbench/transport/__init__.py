@@ -69,7 +69,7 @@ MOST_BODY_BYTES = 64 << 20
 
 
 def best_clock(wall_ns: Callable[[], int] = time.time_ns) -> Clock:
-    """Who stamps arrivals best, of those that work here."""
+    """Who stamps arrivals best here."""
     if not kernel_stamps_work(wall_ns):
         return "user"
     return "thread" if reader_built() else "kernel"
@@ -156,9 +156,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     def look(self) -> None:
         """Take in what has arrived: what the thread read is handed over now and then alone."""
-        reader = self._wires.get(True)
-        if isinstance(reader, ThreadWires):
-            reader.look_everywhere()
+        for wires in self._wires.values():
+            wires.look()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The request of an httpx client: its body is collected."""

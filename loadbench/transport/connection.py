@@ -341,10 +341,14 @@ class Connection:
             self._timer.cancel()
         self._timer, self._timer_ns = self._loop.call_later(after_s, self._check), at_ns
 
-    def _watch(self) -> None:
+    def _check(self) -> None:
         """Whether a deadline has passed; else it is looked at again by when one may have."""
+        self._timer = None
+        if self._waiter is None:
+            return
+        self.look()  # the deadlines depend on what has arrived
         sink, limits = self._sink, self._timeouts
-        if sink is None:
+        if sink is None or self._waiter is None or self._waiter.done():
             return
         now = self._now_ns()
         deadlines: list[tuple[float, ErrorKind, float]] = [
@@ -360,14 +364,6 @@ class Connection:
         else:
             # The first token may come at any time, and idleness counts from then on.
             self._wake(min((at - now) / 1e9, limits.idle), now)
-
-    def _check(self) -> None:
-        self._timer = None
-        if self._waiter is None:
-            return
-        self.look()  # the deadlines depend on what has arrived
-        if self._waiter is not None and not self._waiter.done():
-            self._watch()
 
     def _fail(self, error: ExchangeError) -> None:
         if self._waiter is None:

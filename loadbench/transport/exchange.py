@@ -110,14 +110,12 @@ class Patience:
         self._in_vain: Counter[tuple[Origin, Ending]] = Counter()
 
     def seconds(self, origin: Origin, ending: Ending) -> float:
-        return 0.0 if self._in_vain and self._in_vain[origin, ending] >= LESSONS else GRACE_S
+        return 0.0 if self._in_vain[origin, ending] >= LESSONS else GRACE_S
 
     def learn(self, origin: Origin, left_at: Ending | None) -> None:
         """What became of an answer: left while this was waited for, or None where its body came to its end."""
         if left_at is not None:
             self._in_vain[origin, left_at] += 1
-        elif not self._in_vain:
-            return
         if left_at != "usage":
             del self._in_vain[origin, "usage"]
         if left_at is None:

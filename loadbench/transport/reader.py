@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from loadbench.transport.connection import Connection
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def reader_built() -> bool:
     """Whether the thread was compiled when loadbench was installed: that takes Linux and a C compiler."""
     try:
-        import loadbench.transport._reader  # noqa: F401
+        import_module("loadbench.transport._reader")
     except ImportError:
         return False
     return True
@@ -68,14 +69,10 @@ class ThreadWires:
     def begin(self, fd: int, *, eager: bool) -> None:
         self._reader.begin(self._slots[fd], eager)
 
-    def look(self, fd: int) -> None:
-        slot = self._slots.get(fd)
-        if slot is not None and self._reader.look(slot):
-            self._take(slot)
-
-    def look_everywhere(self) -> None:
-        for slot in list(self._open):
-            if slot in self._open and self._reader.look(slot):
+    def look(self, fd: int | None = None) -> None:
+        for each in list(self._slots) if fd is None else [fd]:
+            slot = self._slots.get(each)
+            if slot is not None and self._reader.look(slot):
                 self._take(slot)
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ class KernelWires:
     def begin(self, fd: int, *, eager: bool) -> None:
         """Nothing: each read is handed over at once."""
 
-    def look(self, fd: int = -1) -> None:
+    def look(self, fd: int | None = None) -> None:
         """Read what waits on any socket now, some sockets at a time.
 
         The event loop calls this, and so does every request that begins: hundreds that begin at once would keep the
@@ -146,7 +146,9 @@ class Wires(Protocol):
 
     def open(self, sock: socket.socket, connection: Connection) -> None: ...
     def begin(self, fd: int, *, eager: bool) -> None: ...
-    def look(self, fd: int) -> None: ...
+    def look(self, fd: int | None = None) -> None:
+        """Take in what has arrived, on this socket at least; None for all."""
+
     def forget(self, fd: int) -> None: ...
     def close(self) -> None: ...
 
