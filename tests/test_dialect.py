@@ -199,6 +199,12 @@ def test_a_place_or_name_of_counts_that_no_table_knows_is_told() -> None:
 
 # -- failures
 
+LAST_EVENT = {
+    "object": "chat.completion.chunk",
+    "choices": [],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12},
+}
+
 
 @pytest.mark.parametrize(
     ("document", "words"),
@@ -230,6 +236,7 @@ def test_a_place_or_name_of_counts_that_no_table_knows_is_told() -> None:
         ({"type": "about:blank", "title": "Oops", "status": 500, "detail": "no memory"}, "no memory"),
         ({"base_resp": {"status_code": 1008, "status_msg": "no memory"}, "choices": None}, "no memory"),
         ({"data": {"code": 500, "message": "no memory"}}, "no memory"),
+        ({**LAST_EVENT, "model": {"error": {"message": "no memory"}}}, "no memory"),
     ],
 )
 def test_an_error_is_one_in_whatever_spelling(document: Any, words: str | None) -> None:
